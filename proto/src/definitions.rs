@@ -1,0 +1,112 @@
+//! The topology as RabbitMQ definitions: what `muster broker init` posts to the management API, and what an operator
+//! can load at the broker's start instead.
+
+use serde_json::{Map, Value, json};
+
+use crate::topology::{EXCHANGES, POLICIES, PolicyValue, STREAMS};
+
+/// Definitions for one vhost: exchanges, streams, bindings and policies, in the form that
+/// `POST /api/definitions/<vhost>` takes. Posting them again changes nothing.
+#[must_use]
+pub fn vhost_definitions() -> Value {
+    json!({
+        "exchanges": exchanges(),
+        "queues": streams(),
+        "bindings": bindings(),
+        "policies": policies(),
+    })
+}
+
+/// The same with the vhost itself and its name in every object: the form that `load_definitions` takes.
+#[must_use]
+pub fn broker_definitions(vhost: &str) -> Value {
+    let named = |list: Vec<Value>| -> Vec<Value> {
+        list.into_iter()
+            .map(|mut item| {
+                if let Some(fields) = item.as_object_mut() {
+                    fields.insert("vhost".into(), vhost.into());
+                }
+                item
+            })
+            .collect()
+    };
+    json!({
+        "vhosts": [{ "name": vhost }],
+        "exchanges": named(exchanges()),
+        "queues": named(streams()),
+        "bindings": named(bindings()),
+        "policies": named(policies()),
+    })
+}
+
+fn exchanges() -> Vec<Value> {
+    EXCHANGES
+        .iter()
+        .map(|exchange| {
+            json!({
+                "name": exchange.name, "type": "topic", "durable": true,
+                "auto_delete": false, "internal": false, "arguments": {},
+            })
+        })
+        .collect()
+}
+
+fn streams() -> Vec<Value> {
+    STREAMS
+        .iter()
+        .map(|stream| {
+            json!({
+                "name": stream.name, "durable": true, "auto_delete": false,
+                // The kind of a queue is the one argument that no policy can set.
+                "arguments": { "x-queue-type": "stream" },
+            })
+        })
+        .collect()
+}
+
+fn bindings() -> Vec<Value> {
+    STREAMS
+        .iter()
+        .flat_map(|stream| {
+            stream.bindings.iter().map(|(exchange, key)| {
+                json!({
+                    "source": exchange, "destination": stream.name, "destination_type": "queue",
+                    "routing_key": key, "arguments": {},
+                })
+            })
+        })
+        .collect()
+}
+
+fn policies() -> Vec<Value> {
+    let of_streams = STREAMS.iter().map(|stream| {
+        json!({
+            "name": stream.name.replace('.', "-"),
+            "pattern": format!("^{}$", stream.name.replace('.', r"\.")),
+            "apply-to": "queues", "priority": 0,
+            "definition": {
+                "max-age": stream.age_max,
+                "max-length-bytes": stream.bytes_max,
+                "stream-max-segment-size-bytes": stream.segment_bytes,
+            },
+        })
+    });
+    let of_queues = POLICIES.iter().map(|policy| {
+        let definition: Map<String, Value> = policy
+            .definition
+            .iter()
+            .map(|(key, value)| {
+                let value = match value {
+                    PolicyValue::Text(text) => Value::from(*text),
+                    PolicyValue::Number(number) => Value::from(*number),
+                };
+                ((*key).to_owned(), value)
+            })
+            .collect();
+        json!({
+            "name": policy.name, "pattern": policy.pattern,
+            "apply-to": "queues", "priority": 0, "definition": definition,
+        })
+    });
+    of_streams.chain(of_queues).collect()
+}

@@ -1,0 +1,45 @@
+//! JSON Schemas of the messages, made from the types. They are kept in `proto/schema/`; a test sees to it that they
+//! don't drift.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+
+use crate::envelope::{Kind, Message};
+use crate::event::Event;
+use crate::job::{Ack, JobNote, JobOpened, JobRequest, JobResult, Mark, Output, Probe};
+use crate::metric::Metrics;
+use crate::presence::Presence;
+use crate::snapshot::host::HostSnapshot;
+
+/// Name of the schema's file (without `.json`) and the schema, for every message and snapshot.
+#[must_use]
+pub fn schemas() -> Vec<(String, Schema)> {
+    vec![
+        message::<JobRequest>(),
+        message::<JobOpened>(),
+        message::<JobNote>(),
+        message::<Ack>(),
+        message::<JobResult>(),
+        message::<Output>(),
+        message::<Event>(),
+        message::<Metrics>(),
+        message::<Presence>(),
+        message::<Mark>(),
+        message::<Probe>(),
+        ("snapshot.host".to_owned(), of::<HostSnapshot>()),
+    ]
+}
+
+/// Name of the schema's file for a kind: `muster.job/1` is in `muster.job-1.json`.
+#[must_use]
+pub fn file_stem(kind: Kind) -> String {
+    kind.wire_name().replace('/', "-")
+}
+
+fn message<M: Message + JsonSchema>() -> (String, Schema) {
+    (file_stem(M::KIND), of::<M>())
+}
+
+fn of<T: JsonSchema>() -> Schema {
+    // As it is read: added fields have defaults, so none of them is required.
+    SchemaGenerator::new(SchemaSettings::draft2020_12().for_deserialize()).into_root_schema_for::<T>()
+}

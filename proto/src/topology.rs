@@ -1,0 +1,294 @@
+//! What there is on the broker, as one table: exchanges, queues, bindings, bounds, routing keys and permissions.
+//!
+//! Bounds, expiry and dead-lettering are policies and never queue arguments, so that changing them later breaks no
+//! declaration. A host's name is the last part of every routing key that is about it.
+
+use crate::id::{HostId, JobId};
+
+/// Signed jobs, controllers to agents.
+pub const JOBS: &str = "muster.jobs";
+/// Acks, results and output, agents to controllers.
+pub const REPLIES: &str = "muster.replies";
+/// Events of agents and controllers.
+pub const EVENTS: &str = "muster.events";
+/// Snapshots and presence: the newest wins.
+pub const METRICS: &str = "muster.metrics";
+/// What the agents' queues let go: jobs past their time, garbage, overflow.
+pub const DEAD: &str = "muster.dead";
+
+/// The stream of what happened to every job.
+pub const LEDGER: &str = "muster.ledger";
+/// The stream of every event.
+pub const HISTORY: &str = "muster.history";
+/// The stream of the last hour's presence.
+pub const PRESENCE: &str = "muster.presence";
+
+/// Start of the name of every agent's queue.
+pub const AGENT_QUEUE_PREFIX: &str = "muster.agent.";
+/// Start of the name of every controller's own queue.
+pub const CONTROLLER_QUEUE_PREFIX: &str = "muster.ctl.";
+
+/// Routing key of a job for every host.
+pub const ALL_KEY: &str = "all";
+
+/// A topic exchange.
+#[derive(Debug)]
+pub struct ExchangeSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Who writes what to it.
+    pub summary: &'static str,
+}
+
+/// Every exchange; all are durable and of type topic.
+pub static EXCHANGES: &[ExchangeSpec] = &[
+    ExchangeSpec { name: JOBS, summary: "signed jobs; keys `all` and `host.<host>`; mandatory" },
+    ExchangeSpec { name: REPLIES, summary: "`ack|result|output.<job>.<host>` from agents" },
+    ExchangeSpec { name: EVENTS, summary: "`<topic>.<host>` from agents; `job.opened|note|mark.<issuer>` from controllers" },
+    ExchangeSpec { name: METRICS, summary: "`<collector>.<host>` and `presence.<host>` from agents; may be lost" },
+    ExchangeSpec { name: DEAD, summary: "dead letters of the agents' queues, with the key they came with" },
+];
+
+/// A durable stream.
+#[derive(Debug)]
+pub struct StreamSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Exchange and binding key of each of its bindings.
+    pub bindings: &'static [(&'static str, &'static str)],
+    /// Longest age, in RabbitMQ's notation.
+    pub age_max: &'static str,
+    /// Largest size in bytes.
+    pub bytes_max: u64,
+    /// Size in bytes of the segments in which old messages are let go.
+    pub segment_bytes: u64,
+    /// What it is for.
+    pub summary: &'static str,
+}
+
+/// Every stream. (Agents declare their own queues, controllers their reply queues.)
+pub static STREAMS: &[StreamSpec] = &[
+    StreamSpec {
+        name: LEDGER,
+        bindings: &[(EVENTS, "job.#"), (EVENTS, "host.#"), (REPLIES, "ack.#"), (REPLIES, "result.#"), (DEAD, "#")],
+        age_max: "30D",
+        bytes_max: 4_000_000_000, // a million results of 4 KB
+        segment_bytes: 50_000_000,
+        summary: "what happened to every job, and which hosts there are",
+    },
+    StreamSpec {
+        name: HISTORY,
+        bindings: &[(EVENTS, "#")],
+        age_max: "14D",
+        bytes_max: 4_000_000_000,
+        segment_bytes: 50_000_000,
+        summary: "every event",
+    },
+    StreamSpec {
+        name: PRESENCE,
+        bindings: &[(METRICS, "presence.#")],
+        age_max: "1h",
+        bytes_max: 500_000_000,
+        segment_bytes: 10_000_000,
+        summary: "the last hour's presence",
+    },
+];
+
+/// The value of a policy's key.
+#[derive(Debug)]
+pub enum PolicyValue {
+    /// A text.
+    Text(&'static str),
+    /// A number.
+    Number(u64),
+}
+
+/// A policy for queues whose names match.
+#[derive(Debug)]
+pub struct PolicySpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Regular expression over queue names.
+    pub pattern: &'static str,
+    /// What it sets, and to what.
+    pub definition: &'static [(&'static str, PolicyValue)],
+}
+
+/// Jobs that wait for one host, at most; more are dead-lettered, which the ledger shows.
+pub const AGENT_QUEUE_LENGTH_MAX: u64 = 10_000;
+
+/// An agent's queue that nobody has used for this long is deleted: thirty days, well past the longest `deliver_by`.
+pub const AGENT_QUEUE_EXPIRES_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// Every policy but the streams', which follow from [`STREAMS`].
+pub static POLICIES: &[PolicySpec] = &[
+    PolicySpec {
+        name: "muster-agents",
+        pattern: r"^muster\.agent\.",
+        definition: &[
+            ("dead-letter-exchange", PolicyValue::Text(DEAD)),
+            ("max-length", PolicyValue::Number(AGENT_QUEUE_LENGTH_MAX)),
+            ("overflow", PolicyValue::Text("reject-publish-dlx")),
+            ("expires", PolicyValue::Number(AGENT_QUEUE_EXPIRES_MS)),
+        ],
+    },
+    PolicySpec {
+        name: "muster-controllers",
+        pattern: r"^muster\.ctl\.",
+        // A reader that stands still must not fill the broker: what it misses it finds in the ledger.
+        definition: &[("max-length-bytes", PolicyValue::Number(512_000_000))],
+    },
+];
+
+/// The queue of `host`'s agent.
+#[must_use]
+pub fn agent_queue(host: &HostId) -> String {
+    format!("{AGENT_QUEUE_PREFIX}{host}")
+}
+
+/// The host whose agent's queue is called `queue`.
+#[must_use]
+pub fn host_of_agent_queue(queue: &str) -> Option<HostId> {
+    queue.strip_prefix(AGENT_QUEUE_PREFIX)?.parse().ok()
+}
+
+/// Routing key of a job for one host.
+#[must_use]
+pub fn host_key(host: &HostId) -> String {
+    format!("host.{host}")
+}
+
+/// Routing key of an agent's ack.
+#[must_use]
+pub fn ack_key(job: JobId, host: &HostId) -> String {
+    format!("ack.{job}.{host}")
+}
+
+/// Routing key of an agent's result.
+#[must_use]
+pub fn result_key(job: JobId, host: &HostId) -> String {
+    format!("result.{job}.{host}")
+}
+
+/// Routing key of a piece of output.
+#[must_use]
+pub fn output_key(job: JobId, host: &HostId) -> String {
+    format!("output.{job}.{host}")
+}
+
+/// Binding key of all replies to one job.
+#[must_use]
+pub fn replies_binding(job: JobId) -> String {
+    format!("*.{job}.#")
+}
+
+/// Routing key of an event or a snapshot: `topic`, then the host.
+#[must_use]
+pub fn topic_key(topic: &str, host: &HostId) -> String {
+    format!("{topic}.{host}")
+}
+
+/// Routing key of an agent's presence.
+#[must_use]
+pub fn presence_key(host: &HostId) -> String {
+    format!("presence.{host}")
+}
+
+/// What a broker user may do in the vhost: regular expressions, as RabbitMQ takes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// What it may declare and delete.
+    pub configure: String,
+    /// What it may publish to and bind queues of.
+    pub write: String,
+    /// What it may consume from and bind to.
+    pub read: String,
+    /// Routing keys it may write and read, per topic exchange.
+    pub topics: Vec<TopicPermission>,
+}
+
+/// Which routing keys a user may write to, and bind from, one topic exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPermission {
+    /// The exchange.
+    pub exchange: &'static str,
+    /// Keys that may be published.
+    pub write: String,
+    /// Keys that may be bound.
+    pub read: String,
+}
+
+/// An agent: its own queue bound to `all` and `host.<itself>` alone, and keys that end in its own name.
+#[must_use]
+pub fn agent_permissions(host: &HostId) -> Permissions {
+    let name = escaped(host.as_str());
+    let own_queue = format!(r"muster\.agent\.{name}");
+    let nothing = "^$".to_owned();
+    let uuid = "[0-9a-f-]{36}";
+    let words = r"([a-z0-9_-]+\.)+";
+    let writes = |exchange, keys: String| TopicPermission { exchange, write: keys, read: nothing.clone() };
+    Permissions {
+        configure: format!("^{own_queue}$"),
+        write: format!(r"^({own_queue}|muster\.(jobs|replies|events|metrics))$"),
+        read: format!(r"^({own_queue}|muster\.jobs)$"),
+        topics: vec![
+            // It may write to its own queue, to prove to itself that the queue still reaches it.
+            TopicPermission { exchange: JOBS, write: format!(r"^host\.{name}$"), read: format!(r"^(all|host\.{name})$") },
+            writes(REPLIES, format!(r"^(ack|result|output)\.{uuid}\.{name}$")),
+            writes(EVENTS, format!("^{words}{name}$")),
+            writes(METRICS, format!("^{words}{name}$")),
+        ],
+    }
+}
+
+/// An operator or another controller: everything of Muster's but the agents' queues.
+#[must_use]
+pub fn controller_permissions() -> Permissions {
+    Permissions {
+        configure: r"^muster\.ctl\.".to_owned(),
+        write: r"^muster\.(ctl\..*|jobs|events|metrics)$".to_owned(),
+        read: r"^muster\.(ctl\..*|ledger|history|presence|jobs|replies|events|metrics|dead)$".to_owned(),
+        topics: Vec::new(),
+    }
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('.', r"\.")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_may_write_only_keys_that_end_in_its_name() {
+        let host: HostId = "lb1.example.com".parse().unwrap();
+        let permissions = agent_permissions(&host);
+        let job = JobId::from_parts(1, [0; 10]);
+        let may = |exchange: &str, key: &str| {
+            let topic = permissions.topics.iter().find(|topic| topic.exchange == exchange).unwrap();
+            regex::Regex::new(&topic.write).unwrap().is_match(key)
+        };
+        assert!(may(REPLIES, &result_key(job, &host)));
+        assert!(may(EVENTS, &topic_key("host.interface.down", &host)));
+        assert!(may(METRICS, &presence_key(&host)));
+        assert!(may(JOBS, &host_key(&host)));
+        let other: HostId = "lb2.example.com".parse().unwrap();
+        let longer: HostId = "a.lb1.example.com".parse().unwrap();
+        for key in [result_key(job, &other), result_key(job, &longer), "result.x.lb1.example.com".into()] {
+            assert!(!may(REPLIES, &key), "{key}");
+        }
+        assert!(!may(JOBS, ALL_KEY));
+        assert!(!may(EVENTS, "a.lb1xexample.com"));
+    }
+
+    #[test]
+    fn the_longest_keys_fit_amqp() {
+        let host: HostId = "h".repeat(crate::id::HOST_BYTES_MAX).parse().unwrap();
+        let job = JobId::from_parts(1, [0; 10]);
+        assert!(output_key(job, &host).len() <= 255);
+        assert!(topic_key(&"t".repeat(crate::event::TOPIC_BYTES_MAX), &host).len() <= 255);
+        assert!(agent_queue(&host).len() <= 255);
+    }
+}
