@@ -1,0 +1,1 @@
+//! RabbitMQ's management API, as far as setting up and checking needs it.

@@ -1,0 +1,77 @@
+//! The commands: one file and one row in [`COMMANDS`] each.
+//!
+//! A command is a struct of its arguments with [`Run`] on it. Its row gives it its place on the command line and its
+//! line in the help; the order of the rows is the order in the help.
+
+mod actions;
+mod completions;
+mod key;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use clap::ArgMatches;
+
+use crate::context::Context;
+use crate::exit::Exit;
+
+/// Every command, in the order of the help.
+pub static COMMANDS: &[Spec] = &[
+    spec::<actions::Actions>(&["actions"], "What jobs can do: the actions, their arguments and effects"),
+    spec::<key::New>(&["key", "new"], "Make a key that signs jobs"),
+    spec::<key::List>(&["key", "list"], "The keys that are here, and which one signs"),
+    spec::<completions::Completions>(&["completions"], "Completions for a shell, to standard output").without_config(),
+];
+
+/// What stands in the help for the commands that have commands of their own.
+pub static GROUPS: &[(&str, &str)] = &[
+    ("job", "Jobs in the ledger: list, show, watch, cancel"),
+    ("broker", "Set up the broker, and the hosts and operators that may use it"),
+    ("key", "The keys that sign jobs"),
+];
+
+/// A command: a struct of its arguments.
+pub trait Run: clap::Args {
+    /// Does it. Data goes to standard output through the context's `show` and `print`, the rest through `note`.
+    ///
+    /// # Errors
+    /// What ends the program; [`Exit::of`] says with which exit code.
+    fn run(self, context: &Context) -> impl Future<Output = anyhow::Result<Exit>>;
+}
+
+/// A command's row.
+#[derive(Debug)]
+pub struct Spec {
+    /// Where it stands on the command line: one name, or a group and a name.
+    pub path: &'static [&'static str],
+    /// Its line in the help.
+    pub about: &'static str,
+    /// Whether the config is read first; where not, a broken config does not stop the command.
+    pub needs_config: bool,
+    /// Adds its arguments to a clap command.
+    pub augment: fn(clap::Command) -> clap::Command,
+    /// Reads its arguments and runs it.
+    pub run: for<'a> fn(&'a Context, &'a ArgMatches) -> Running<'a>,
+}
+
+/// A command that runs.
+pub type Running<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Exit>> + 'a>>;
+
+/// The row of the command `C`.
+const fn spec<C: Run>(path: &'static [&'static str], about: &'static str) -> Spec {
+    Spec {
+        path,
+        about,
+        needs_config: true,
+        augment: C::augment_args,
+        run: |context, matches| Box::pin(async move { C::from_arg_matches(matches)?.run(context).await }),
+    }
+}
+
+impl Spec {
+    /// The same without reading the config.
+    const fn without_config(mut self) -> Self {
+        self.needs_config = false;
+        self
+    }
+}
