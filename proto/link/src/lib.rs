@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Everything about one connection to RabbitMQ; the only crate that names its client library.
+//!
+//! [`Session`] is one connection's life: opened with a time limit, used, ended with a reason. Whatever goes wrong on
+//! the connection, a channel or a consumer ends the whole session. [`Link`] keeps one session after the other, for
+//! ever, on the same path at the first start as after a failure. It must not know what the messages say.
+//!
+//! The library's automatic recovery is off: it gives up after sixteen tries, and was seen connected but deaf.
+
+pub mod backoff;
+pub mod config;
+mod connect;
+mod deliver;
+mod error;
+mod message;
+mod owner;
+mod publish;
+mod session;
+pub mod stamp;
+pub mod supervise;
+mod tls;
+mod url;
+
+pub use config::{BrokerConfig, ConfigError, RawBroker};
+pub use deliver::{Acker, Deliveries};
+pub use error::{Ended, OpenError, PublishError, SetupError};
+pub use message::{Death, Incoming, Outgoing, Receipt};
+pub use owner::{AgentPlan, Link, LinkStatus};
+pub use session::{Acks, Binding, Consume, QueueDecl, QueueKind, Session, StreamOffset};
+pub use supervise::{SuperviseError, Supervisor};
+pub use url::{BrokerUrl, UrlError};

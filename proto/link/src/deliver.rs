@@ -1,0 +1,184 @@
+//! Taking messages: a consumer's deliveries, and the acks that go back. It must not buffer: prefetch is the only bound.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicRejectOptions};
+use lapin::{Channel, Consumer};
+
+use crate::error::describe;
+use crate::message::Incoming;
+use crate::session::{Acks, Shared};
+
+/// What a queue's consumer gets, in order; at most `prefetch` messages wait unacked. Dropping it cancels the consumer.
+pub struct Deliveries {
+    consumer: Consumer,
+    way_back: Arc<WayBack>,
+    queue: String,
+    acks: Acks,
+    /// Messages handed out since the last ack, when acks go in batches.
+    unacked: u16,
+    batch: u16,
+}
+
+/// Tells the broker that one delivery is done with. Clones are the same delivery: the first to speak counts.
+///
+/// It belongs to the session that the delivery came by. When that is gone, so is the delivery: it comes again.
+#[derive(Clone)]
+pub struct Acker(Option<Arc<Settle>>);
+
+struct Settle {
+    way_back: Arc<WayBack>,
+    tag: u64,
+    done: AtomicBool,
+}
+
+/// A consumer's channel, and the session that it lives in.
+struct WayBack {
+    channel: Channel,
+    shared: Arc<Shared>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(
+        consumer: Consumer,
+        channel: Channel,
+        shared: Arc<Shared>,
+        queue: String,
+        acks: Acks,
+        prefetch: u16,
+    ) -> Self {
+        let way_back = Arc::new(WayBack { channel, shared });
+        Self {
+            consumer,
+            way_back,
+            queue,
+            acks,
+            unacked: 0,
+            batch: prefetch.div_ceil(2),
+        }
+    }
+
+    /// The next message; `None` when the session has ended. Cancelling it loses nothing.
+    ///
+    /// A consumer that the broker cancels (because its queue was deleted) ends the session.
+    pub async fn recv(&mut self) -> Option<Incoming> {
+        let mut ended = self.way_back.shared.ended.subscribe();
+        let next = tokio::select! {
+            biased;
+            _ = ended.wait_for(Option::is_some) => return None,
+            next = self.consumer.next() => next,
+        };
+        match next {
+            Some(Ok(delivery)) => Some(self.take(delivery)),
+            Some(Err(error)) => {
+                self.way_back.shared.end(describe(&error));
+                None
+            }
+            None => {
+                let why = format!(
+                    "the broker cancelled the consumer of {}: was the queue deleted?",
+                    self.queue
+                );
+                self.way_back.shared.end(why);
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, delivery: Delivery) -> Incoming {
+        let tag = delivery.delivery_tag;
+        let acker = match self.acks {
+            Acks::Manual => {
+                let way_back = Arc::clone(&self.way_back);
+                Acker(Some(Arc::new(Settle {
+                    way_back,
+                    tag,
+                    done: AtomicBool::new(false),
+                })))
+            }
+            Acks::Batched => {
+                self.unacked = self.unacked.saturating_add(1);
+                if self.unacked >= self.batch {
+                    self.unacked = 0;
+                    self.way_back.ack(tag, true);
+                }
+                Acker::none()
+            }
+        };
+        Incoming::new(delivery, acker)
+    }
+}
+
+impl Acker {
+    /// For deliveries that nobody need answer; it always says `false`.
+    #[must_use]
+    pub(crate) const fn none() -> Self {
+        Self(None)
+    }
+
+    /// The message is done with. Returns whether the answer was handed to the connection: `false` when the delivery
+    /// was answered before, or its session is gone.
+    pub async fn ack(&self) -> bool {
+        self.settle(|way_back, tag| way_back.ack(tag, false))
+    }
+
+    /// The message is refused for good: the broker dead-letters it. Returns as [`Acker::ack`] does.
+    pub async fn reject(&self) -> bool {
+        self.settle(WayBack::reject)
+    }
+
+    fn settle(&self, answer: impl FnOnce(&WayBack, u64) -> bool) -> bool {
+        let Some(settle) = &self.0 else { return false };
+        // Answering a delivery twice is an error that costs the channel.
+        if settle.done.swap(true, Ordering::AcqRel) || settle.way_back.shared.has_ended() {
+            return false;
+        }
+        answer(&settle.way_back, settle.tag)
+    }
+}
+
+impl WayBack {
+    /// Polled once, the library's future has put the frame into the queue of the connection; what remains of it would
+    /// wait for the socket, which a blocked connection does not serve.
+    fn ack(&self, tag: u64, multiple: bool) -> bool {
+        let polled = self
+            .channel
+            .basic_ack(tag, BasicAckOptions { multiple })
+            .now_or_never();
+        !matches!(polled, Some(Err(_)))
+    }
+
+    fn reject(&self, tag: u64) -> bool {
+        let polled = self
+            .channel
+            .basic_reject(tag, BasicRejectOptions { requeue: false })
+            .now_or_never();
+        !matches!(polled, Some(Err(_)))
+    }
+}
+
+impl fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deliveries")
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Acker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Acker(none)"),
+            Some(settle) => write!(
+                f,
+                "Acker({}, done: {})",
+                settle.tag,
+                settle.done.load(Ordering::Acquire)
+            ),
+        }
+    }
+}

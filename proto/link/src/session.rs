@@ -1,0 +1,480 @@
+//! One connection's life: opened with a time limit, used, ended once with a reason. It must not try again by itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lapin::options::{
+    BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::BrokerConfig;
+use crate::connect::{Socket, connect};
+use crate::deliver::Deliveries;
+use crate::error::{Ended, OpenError, PublishError, SetupError, describe};
+use crate::message::{Outgoing, Receipt};
+use crate::publish::{Publisher, QUEUE_LENGTH, Request};
+use crate::stamp;
+
+/// Longest wait for the broker's goodbye; afterwards the socket is cut.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How a queue is made. Its bounds, expiry and dead-lettering are the broker's policies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDecl {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: QueueKind,
+}
+
+/// Kinds of queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueKind {
+    /// Durable, on one node.
+    Classic,
+    /// Durable, replicated.
+    Quorum,
+    /// This connection's alone, gone with it.
+    Exclusive,
+}
+
+/// A queue's wish for the messages of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The exchange.
+    pub exchange: String,
+    /// The binding key.
+    pub key: String,
+}
+
+/// How a queue is consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consume {
+    /// The queue or stream.
+    pub queue: String,
+    /// Whether nobody else may consume it meanwhile.
+    pub exclusive: bool,
+    /// Most deliveries without an ack: the only bound on what piles up here.
+    pub prefetch: u16,
+    /// Who acks.
+    pub acks: Acks,
+    /// Where in a stream to begin; `None` for a queue.
+    pub offset: Option<StreamOffset>,
+}
+
+/// Who tells the broker that a delivery is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// The receiver, with the message's [`crate::Acker`].
+    Manual,
+    /// [`Deliveries`] itself, for every half a prefetch handed out: for streams, and for what may be lost.
+    Batched,
+}
+
+/// Where in a stream to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamOffset {
+    /// With the oldest message that it still has.
+    First,
+    /// With what comes from now on.
+    Next,
+    /// With this message.
+    Offset(u64),
+    /// At this time in milliseconds since 1970, to the chunk that holds it: earlier messages may come before.
+    TimestampMs(u64),
+}
+
+/// One connection to RabbitMQ: a channel to publish on, others to consume.
+///
+/// Whatever fails on it ends all of it; [`Session::closed`] says why. Dropping it breaks the connection at once.
+pub struct Session {
+    shared: Arc<Shared>,
+    connection: Connection,
+    control: Channel,
+    /// Whether the control channel has a consumer already; a second one needs a channel of its own.
+    control_consumes: AtomicBool,
+    publishes: mpsc::Sender<Request>,
+    confirm_timeout: Duration,
+    setup_timeout: Duration,
+    _publisher: JoinSet<()>,
+}
+
+/// What a session's parts know of each other.
+pub(crate) struct Shared {
+    at: String,
+    pub(crate) ended: watch::Sender<Option<Ended>>,
+    pub(crate) blocked: watch::Sender<Option<String>>,
+    socket: Socket,
+}
+
+impl Shared {
+    /// Ends the session; the first reason stays.
+    pub(crate) fn end(&self, why: String) {
+        let why = format!("{} ({why})", self.at);
+        self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            if first {
+                *ended = Some(Ended { why });
+            }
+            first
+        });
+        self.socket.cut();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.borrow().is_some()
+    }
+
+    pub(crate) fn why_ended(&self) -> String {
+        self.ended
+            .borrow()
+            .as_ref()
+            .map_or_else(String::new, |ended| ended.why.clone())
+    }
+}
+
+impl Session {
+    /// Connects to one of the configured brokers, tried in random order. `name` is shown in the broker's management.
+    ///
+    /// # Errors
+    /// When none of them lets us in within `connect_timeout`; the error is the last one's.
+    pub async fn open(config: &BrokerConfig, name: &str) -> Result<Self, OpenError> {
+        let urls = config.urls();
+        let start = usize::try_from(stamp::random_u64() % urls.len().max(1) as u64).unwrap_or(0);
+        let mut last = OpenError::Other {
+            at: "nowhere".to_owned(),
+            why: "no broker is configured".to_owned(),
+        };
+        for url in urls.iter().cycle().skip(start).take(urls.len()) {
+            let deadline = Instant::now() + config.connect_timeout;
+            last = match connect(config, url, name, deadline).await {
+                Ok((connection, socket)) => {
+                    match Self::set_up(config, url.address(), connection, socket, deadline).await {
+                        Ok(session) => return Ok(session),
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+        }
+        Err(last)
+    }
+
+    async fn set_up(
+        config: &BrokerConfig,
+        at: String,
+        connection: Connection,
+        socket: Socket,
+        deadline: Instant,
+    ) -> Result<Self, OpenError> {
+        // There must be one listener and no more: each event goes to one of them.
+        let events = Box::pin(connection.events_listener());
+        let channels = async {
+            tokio::try_join!(
+                async {
+                    let channel = connection.create_channel().await?;
+                    channel
+                        .confirm_select(ConfirmSelectOptions::default())
+                        .await?;
+                    Ok(channel)
+                },
+                connection.create_channel(),
+            )
+        };
+        let other = |why: String| OpenError::Other {
+            at: at.clone(),
+            why,
+        };
+        let (publish, control) = match timeout_at(deadline, channels).await {
+            Ok(Ok(channels)) => channels,
+            Ok(Err(error)) => return Err(other(describe(&error))),
+            Err(_) => {
+                return Err(other(format!(
+                    "opening channels took longer than {:?}",
+                    config.connect_timeout
+                )));
+            }
+        };
+        let user = ShortString::try_new(config.user()).map_err(|error| other(error.to_string()))?;
+        let shared = Arc::new(Shared {
+            at: format!("the session with {at} ended"),
+            ended: watch::Sender::new(None),
+            blocked: watch::Sender::new(None),
+            socket,
+        });
+        let (publishes, requests) = mpsc::channel(QUEUE_LENGTH);
+        let status = connection.status().clone();
+        let heartbeat = Duration::from_secs(u64::from(config.heartbeat_s));
+        let publisher = Publisher::new(
+            publish,
+            status,
+            Arc::clone(&shared),
+            user,
+            config.confirm_timeout,
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publisher.run(requests, events, heartbeat));
+        Ok(Self {
+            shared,
+            connection,
+            control,
+            control_consumes: AtomicBool::new(false),
+            publishes,
+            confirm_timeout: config.confirm_timeout,
+            setup_timeout: config.connect_timeout,
+            _publisher: tasks,
+        })
+    }
+
+    /// Publishes a message and waits for the broker's word on it, `confirm_timeout` at the most. Many may be under way
+    /// at a time: they are pipelined.
+    ///
+    /// While the broker blocks the connection, this fails at once with [`PublishError::Blocked`]. A confirm that does
+    /// not come in time ends the session.
+    ///
+    /// # Errors
+    /// When it is not known that the broker has the message.
+    pub async fn publish(&self, outgoing: Outgoing) -> Result<Receipt, PublishError> {
+        if let Some(why) = self.shared.blocked.borrow().clone() {
+            return Err(PublishError::Blocked { why });
+        }
+        let (reply, receipt) = oneshot::channel();
+        let down = || PublishError::Down {
+            why: self.shared.why_ended(),
+        };
+        match timeout(
+            self.confirm_timeout,
+            self.publishes.send(Request { outgoing, reply }),
+        )
+        .await
+        {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(down()),
+            Err(_) => {
+                return Err(PublishError::TimedOut {
+                    limit: self.confirm_timeout,
+                });
+            }
+        }
+        receipt.await.unwrap_or_else(|_| Err(down()))
+    }
+
+    /// Makes a queue, or finds it as it is wanted.
+    ///
+    /// # Errors
+    /// When it exists with other settings, is another connection's, or the user may not.
+    pub async fn declare_queue(&self, queue: &QueueDecl) -> Result<(), SetupError> {
+        let what = format!("declare the queue {}", queue.name);
+        let exclusive = queue.kind == QueueKind::Exclusive;
+        let options = QueueDeclareOptions {
+            durable: !exclusive,
+            exclusive,
+            auto_delete: exclusive,
+            ..QueueDeclareOptions::default()
+        };
+        let mut arguments = FieldTable::default();
+        if queue.kind == QueueKind::Quorum {
+            arguments.insert(
+                "x-queue-type".into(),
+                AMQPValue::LongString("quorum".into()),
+            );
+        }
+        let name = short(&queue.name, &what)?;
+        self.within(
+            what,
+            &queue.name,
+            self.control.queue_declare(name, options, arguments),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Binds a queue to an exchange.
+    ///
+    /// # Errors
+    /// When either does not exist, or the user may not.
+    pub async fn bind(&self, queue: &str, binding: &Binding) -> Result<(), SetupError> {
+        let what = format!(
+            "bind the queue {queue} to {} with the key {}",
+            binding.exchange, binding.key
+        );
+        let names = (
+            short(queue, &what)?,
+            short(&binding.exchange, &what)?,
+            short(&binding.key, &what)?,
+        );
+        let bound = self.control.queue_bind(
+            names.0,
+            names.1,
+            names.2,
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        self.within(what, queue, bound).await
+    }
+
+    /// Takes a binding back; it is no error when there is none.
+    ///
+    /// # Errors
+    /// When the queue or the exchange does not exist, or the user may not.
+    pub async fn unbind(&self, queue: &str, binding: &Binding) -> Result<(), SetupError> {
+        let what = format!(
+            "unbind the queue {queue} from {} with the key {}",
+            binding.exchange, binding.key
+        );
+        let names = (
+            short(queue, &what)?,
+            short(&binding.exchange, &what)?,
+            short(&binding.key, &what)?,
+        );
+        let unbound = self
+            .control
+            .queue_unbind(names.0, names.1, names.2, FieldTable::default());
+        self.within(what, queue, unbound).await
+    }
+
+    /// Starts to consume a queue or a stream, on a channel of its own where there is a consumer already.
+    ///
+    /// # Errors
+    /// When there is no such queue, someone else has it for himself ([`SetupError::InUse`]), or the user may not.
+    pub async fn consume(&self, consume: Consume) -> Result<Deliveries, SetupError> {
+        let Consume {
+            queue,
+            exclusive,
+            prefetch,
+            acks,
+            offset,
+        } = consume;
+        let what = format!("consume the queue {queue}");
+        let name = short(&queue, &what)?;
+        let options = BasicConsumeOptions {
+            exclusive,
+            ..BasicConsumeOptions::default()
+        };
+        let mut arguments = FieldTable::default();
+        if let Some(offset) = offset {
+            arguments.insert("x-stream-offset".into(), offset.argument());
+        }
+        let started = async {
+            let channel = if self.control_consumes.swap(true, Ordering::AcqRel) {
+                self.connection.create_channel().await?
+            } else {
+                self.control.clone()
+            };
+            // Before consuming: the library buffers without a bound.
+            channel
+                .basic_qos(prefetch.max(1), BasicQosOptions::default())
+                .await?;
+            let consumer = channel
+                .basic_consume(name, ShortString::default(), options, arguments)
+                .await?;
+            Ok((channel, consumer))
+        };
+        let (channel, consumer) = self.within(what, &queue, started).await?;
+        Ok(Deliveries::new(
+            consumer,
+            channel,
+            Arc::clone(&self.shared),
+            queue,
+            acks,
+            prefetch.max(1),
+        ))
+    }
+
+    /// Waits until the session has ended, and says why.
+    pub async fn closed(&self) -> Ended {
+        let mut ended = self.shared.ended.subscribe();
+        let seen = ended.wait_for(Option::is_some).await;
+        seen.ok().and_then(|seen| seen.clone()).unwrap_or(Ended {
+            why: "the session was dropped".to_owned(),
+        })
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.has_ended()
+    }
+
+    /// Why the broker takes no messages, while it does not (it is short of memory or disk).
+    #[must_use]
+    pub fn blocked(&self) -> watch::Receiver<Option<String>> {
+        self.shared.blocked.subscribe()
+    }
+
+    /// Ends the session at once, for a reason of the caller's.
+    pub fn abandon(&self, why: &str) {
+        self.shared.end(why.to_owned());
+    }
+
+    /// Says goodbye to the broker, within two seconds, and ends the session. What is not confirmed by then is not
+    /// waited for.
+    pub async fn close(&self) {
+        if !self.has_ended() && !self.connection.status().blocked() {
+            let _ = timeout(CLOSE_LIMIT, self.connection.close(200, "goodbye".into())).await;
+        }
+        self.shared.end("it was closed".to_owned());
+    }
+
+    /// Waits for `answer` for as long as a set-up may take. Any failure ends the session: the channel is gone with it.
+    async fn within<T>(
+        &self,
+        what: String,
+        queue: &str,
+        answer: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, SetupError> {
+        if self.has_ended() {
+            return Err(SetupError::Down {
+                what,
+                why: self.shared.why_ended(),
+            });
+        }
+        let error = match timeout(self.setup_timeout, answer).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => SetupError::of(what, queue, &error),
+            Err(_) => SetupError::TimedOut {
+                what,
+                limit: self.setup_timeout,
+            },
+        };
+        self.shared.end(error.to_string());
+        Err(error)
+    }
+}
+
+impl StreamOffset {
+    /// The consume argument `x-stream-offset`, in the types that RabbitMQ's stream queues take.
+    fn argument(self) -> AMQPValue {
+        match self {
+            Self::First => AMQPValue::LongString("first".into()),
+            Self::Next => AMQPValue::LongString("next".into()),
+            Self::Offset(offset) => {
+                AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX))
+            }
+            Self::TimestampMs(at_ms) => AMQPValue::Timestamp(at_ms / 1000),
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("ended", &*self.shared.ended.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+fn short(name: &str, what: &str) -> Result<ShortString, SetupError> {
+    ShortString::try_new(name).map_err(|error| SetupError::Down {
+        what: what.to_owned(),
+        why: error.to_string(),
+    })
+}
