@@ -9,10 +9,11 @@ mod place;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use muster_link::{BrokerConfig, RawBroker};
 use muster_proto::id::KeyId;
 use muster_proto::signing::JobSigner;
+use secrecy::SecretString;
 use serde::Deserialize;
-use toml::Table as BrokerConfig; // until muster-link has it
 
 pub use self::parse::ConfigError;
 use self::place::Place;
@@ -33,7 +34,15 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// The management API.
     pub management: ManagementConfig,
-    broker: Option<BrokerConfig>,
+    broker: Option<Broker>,
+}
+
+/// The section `[broker]`: the link's config, and what of it other services of the broker need too.
+#[derive(Debug)]
+struct Broker {
+    link: BrokerConfig,
+    password: Option<SecretString>,
+    ca_file: Option<PathBuf>,
 }
 
 /// How RabbitMQ's management API is reached. What is left out follows from `[broker]`.
@@ -56,7 +65,7 @@ struct RawConfig {
     issuer: Option<KeyId>,
     key_file: Option<PathBuf>,
     cache_dir: Option<PathBuf>,
-    broker: Option<BrokerConfig>,
+    broker: Option<toml::Spanned<RawBroker>>,
     #[serde(default)]
     management: ManagementConfig,
 }
@@ -69,12 +78,12 @@ impl Config {
     pub fn load(named: Option<&Path>) -> Result<Self> {
         let place = Place::find(named)?;
         let Some(file) = &place.file else {
-            return Self::from_raw(RawConfig::default(), place);
+            return Self::from_raw(RawConfig::default(), place, "");
         };
         let text = std::fs::read_to_string(file)
             .map_err(|error| usage(format!("read the config {}: {error}", file.display())))?;
         let raw = parse::parse(&text, file)?;
-        Self::from_raw(raw, place)
+        Self::from_raw(raw, place, &text)
     }
 
     /// The defaults, without reading a file.
@@ -82,10 +91,14 @@ impl Config {
     /// # Errors
     /// When there is no home directory to put things in.
     pub fn without_file() -> Result<Self> {
-        Self::from_raw(RawConfig::default(), Place::find_none()?)
+        Self::from_raw(RawConfig::default(), Place::find_none()?, "")
     }
 
-    fn from_raw(raw: RawConfig, place: Place) -> Result<Self> {
+    fn from_raw(raw: RawConfig, place: Place, text: &str) -> Result<Self> {
+        let broker = raw
+            .broker
+            .map(|section| Broker::from_raw(section, &place, text))
+            .transpose()?;
         let issuer = match raw.issuer {
             Some(issuer) => issuer,
             None => place::login_name()?,
@@ -109,15 +122,31 @@ impl Config {
             key_file,
             cache_dir,
             management,
-            broker: raw.broker,
+            broker,
         })
     }
 
-    /// The section `[broker]`.
+    /// How the broker is reached.
     ///
     /// # Errors
-    /// When there is none; the error says where to write one.
+    /// When there is no section `[broker]`; the error says where to write one.
     pub fn broker(&self) -> Result<&BrokerConfig> {
+        Ok(&self.broker_section()?.link)
+    }
+
+    /// The password that stands in the section `[broker]` itself.
+    #[must_use]
+    pub fn broker_password(&self) -> Option<&SecretString> {
+        self.broker.as_ref()?.password.as_ref()
+    }
+
+    /// The file with the CA certificates that the broker's certificate is checked against.
+    #[must_use]
+    pub fn broker_ca_file(&self) -> Option<&Path> {
+        self.broker.as_ref()?.ca_file.as_deref()
+    }
+
+    fn broker_section(&self) -> Result<&Broker> {
         self.broker.as_ref().ok_or_else(|| {
             let place = match &self.file {
                 Some(file) => file.display().to_string(),
@@ -153,5 +182,162 @@ impl Config {
             .parse()
             .with_context(|| format!("take the key's id from the file name {file}"))?;
         Ok((id, signer))
+    }
+}
+
+impl Broker {
+    fn from_raw(section: toml::Spanned<RawBroker>, place: &Place, text: &str) -> Result<Self> {
+        let start = section.span().start;
+        let mut raw = section.into_inner();
+        for path in [
+            &mut raw.password_file,
+            &mut raw.ca_file,
+            &mut raw.cert_file,
+            &mut raw.key_file,
+        ] {
+            *path = path.take().map(|path| place.absolute(&path));
+        }
+        let (password, ca_file) = (raw.password.clone(), raw.ca_file.clone());
+        let link = BrokerConfig::try_from(raw).map_err(|error| {
+            let file = place.file.clone().unwrap_or_default();
+            ConfigError::at(text, start, file, format!("in [broker]: {error}"))
+        })?;
+        Ok(Self {
+            link,
+            password,
+            ca_file,
+        })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../deploy/config/muster.toml");
+
+    fn load(text: &str) -> Result<Config> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("muster.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(Some(&file));
+        // Without the directory's name, so that it can be compared.
+        config.map_err(|error| {
+            let message = crate::exit::message_of(&error);
+            usage(message.replace(&format!("{}/", directory.path().display()), ""))
+        })
+    }
+
+    /// The sample without the marks that make its examples comments, but for the keys named.
+    fn uncommented(but: &[&str]) -> String {
+        let line = |line: &str| {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let key = bare.split(" = ").next().unwrap_or_default();
+            let is_example =
+                bare.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            let wanted = is_example && !but.contains(&key);
+            if wanted {
+                bare.to_owned()
+            } else {
+                line.to_owned()
+            }
+        };
+        SAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_sample_is_taken_as_it_is_and_with_all_its_examples() {
+        let config = load(SAMPLE).unwrap();
+        assert_eq!(config.broker().unwrap().url().vhost(), "muster");
+        assert!(config.management.url.is_none());
+
+        let full = load(&uncommented(&[
+            "urls",
+            "password",
+            "ca_file",
+            "cert_file",
+            "key_file",
+        ]))
+        .unwrap();
+        assert_eq!(full.issuer.as_str(), "ann");
+        assert_eq!(full.broker().unwrap().user(), "ann");
+        assert_eq!(full.cache_dir, Path::new("/home/ann/.cache/muster"));
+        assert!(
+            full.broker()
+                .unwrap()
+                .password_file()
+                .unwrap()
+                .is_absolute()
+        );
+        assert_eq!(full.management.user.as_deref(), Some("admin"));
+    }
+
+    #[test]
+    fn every_key_is_in_the_sample() {
+        // What the parser says that it knows, asked for with a key that it does not.
+        for (section, unknown) in [
+            ("", "zzzzzzzzzzzz = 1\n"),
+            ("[broker]\n", "zzzzzzzzzzzz = 1"),
+            ("[management]\n", "zzzzzzzzzzzz = 1"),
+        ] {
+            let error = load(&format!("{section}{unknown}"))
+                .unwrap_err()
+                .to_string();
+            let keys = error.rsplit("the keys here are ").next().unwrap();
+            for key in keys
+                .split(", ")
+                .filter(|key| !["broker", "management"].contains(key))
+            {
+                assert!(
+                    SAMPLE.contains(&format!("\n# {key} = "))
+                        || SAMPLE.contains(&format!("\n{key} = ")),
+                    "{key}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        for (text, want) in [
+            (
+                "isuer = 'a'",
+                "muster.toml:1:1: unknown key \"isuer\"; did you mean \"issuer\"?",
+            ),
+            (
+                "[broker]\nusre = 'a'",
+                "muster.toml:2:1: unknown key \"usre\"; did you mean \"user\"?",
+            ),
+            (
+                "\n[broker]\nurl = 'amqp://a'\nca_file = '/x'",
+                "muster.toml:2:1: in [broker]: `ca_file` is set, but amqp://a:5672/%2f is not encrypted: write amqps://, or leave `ca_file` out",
+            ),
+            (
+                "[broker]\nheartbeat = 'soon'",
+                "muster.toml:2:13: invalid value: string \"soon\", expected a time such as \"10s\" or \"1m 30s\", or a number of seconds",
+            ),
+            (
+                "issuer = 'a b'",
+                "muster.toml:1:10: name \"a b\" is not valid: only letters, digits, '.', '-', '_' and '@' are allowed",
+            ),
+        ] {
+            assert_eq!(load(text).unwrap_err().to_string(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_config_without_a_broker_is_good_until_one_is_needed() {
+        let config = load("issuer = 'ann'").unwrap();
+        assert!(config.key_file.ends_with("keys/ann.pem"));
+        let error = config.broker().unwrap_err();
+        assert_eq!(crate::exit::Exit::of(&error), crate::exit::Exit::Usage);
+        let error = config.signer().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("make one with `muster key new ann`"),
+            "{error}"
+        );
     }
 }

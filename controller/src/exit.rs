@@ -4,6 +4,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use muster_link::{OpenError, PublishError, SetupError};
+
+use crate::admin::AdminError;
+
 /// How the program ended, for programs. Ordered: of several that apply, the greatest of 4 to 7 wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
@@ -131,6 +135,20 @@ fn exit_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(ending) = cause.downcast_ref::<Ending>() {
         return Some(ending.exit);
     }
+    if let Some(error) = cause.downcast_ref::<AdminError>() {
+        return Some(error.exit());
+    }
+    if let Some(error) = cause.downcast_ref::<OpenError>() {
+        return Some(exit_of_open(error));
+    }
+    if let Some(error) = cause.downcast_ref::<PublishError>() {
+        return Some(exit_of_publish(error));
+    }
+    if let Some(SetupError::Down { .. } | SetupError::TimedOut { .. }) =
+        cause.downcast_ref::<SetupError>()
+    {
+        return Some(Exit::NoBroker);
+    }
     let usage = cause.is::<muster_proto::action::ArgError>()
         || cause.is::<muster_proto::target::TargetError>()
         || cause.is::<muster_proto::signing::SigningError>()
@@ -138,6 +156,27 @@ fn exit_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         || cause.is::<crate::config::ConfigError>()
         || cause.is::<clap::Error>();
     usage.then_some(Exit::Usage)
+}
+
+/// There is a broker, and the config does not fit it: that is the caller's to put right.
+const fn exit_of_open(error: &OpenError) -> Exit {
+    match error {
+        OpenError::Unreachable { .. } | OpenError::Other { .. } => Exit::NoBroker,
+        OpenError::Credentials { .. }
+        | OpenError::Vhost { .. }
+        | OpenError::Tls { .. }
+        | OpenError::Protocol { .. }
+        | OpenError::File { .. } => Exit::Usage,
+    }
+}
+
+const fn exit_of_publish(error: &PublishError) -> Exit {
+    match error {
+        PublishError::Down { .. }
+        | PublishError::Blocked { .. }
+        | PublishError::TimedOut { .. } => Exit::NoBroker,
+        PublishError::Invalid { .. } => Exit::Failed,
+    }
 }
 
 fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
@@ -165,3 +204,64 @@ impl fmt::Display for ReaderGone {
 }
 
 impl std::error::Error for ReaderGone {}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn errors_end_with_the_exit_code_of_their_cause() {
+        let at = || "127.0.0.1:1".to_owned();
+        let open = |error: OpenError| anyhow::Error::from(error).context("connect");
+        let unreachable = open(OpenError::Unreachable {
+            at: at(),
+            why: "refused".to_owned(),
+        });
+        let vhost = OpenError::Vhost {
+            at: at(),
+            user: "a".to_owned(),
+            vhost: "v".to_owned(),
+            why: String::new(),
+        };
+        let wrong_host = "a b".parse::<muster_proto::id::HostId>();
+        for (error, want) in [
+            (unreachable, Exit::NoBroker),
+            (open(vhost), Exit::Usage),
+            (
+                PublishError::Down { why: String::new() }.into(),
+                Exit::NoBroker,
+            ),
+            (anyhow::anyhow!("anything"), Exit::Failed),
+            (
+                ending(Exit::NoHost, "no host matches").context("resolve"),
+                Exit::NoHost,
+            ),
+            (
+                wrong_host
+                    .context("read a host")
+                    .err()
+                    .unwrap_or_else(|| usage("")),
+                Exit::Usage,
+            ),
+        ] {
+            assert_eq!(Exit::of(&error), want, "{error:#}");
+        }
+    }
+
+    #[test]
+    fn the_chain_is_one_line_without_repeats() {
+        let error = anyhow::anyhow!("file not found")
+            .context("read a: file not found")
+            .context("start");
+        assert_eq!(message_of(&error), "start: read a: file not found");
+    }
+
+    #[test]
+    fn the_worst_of_several_exits_wins() {
+        assert_eq!(Exit::HostFailed.worst(Exit::HostSilent), Exit::HostSilent);
+        assert_eq!(Exit::HostRefused.worst(Exit::Ok), Exit::HostRefused);
+        assert_eq!(Exit::NoBroker.code(), 69);
+    }
+}

@@ -4,6 +4,7 @@
 //! line in the help; the order of the rows is the order in the help.
 
 mod actions;
+mod broker;
 mod completions;
 mod key;
 
@@ -17,16 +18,42 @@ use crate::exit::Exit;
 
 /// Every command, in the order of the help.
 pub static COMMANDS: &[Spec] = &[
-    spec::<actions::Actions>(&["actions"], "What jobs can do: the actions, their arguments and effects"),
+    spec::<actions::Actions>(
+        &["actions"],
+        "What jobs can do: the actions, their arguments and effects",
+    ),
+    spec::<broker::Init>(
+        &["broker", "init"],
+        "Make all that Muster needs on the broker",
+    ),
+    spec::<broker::Enroll>(
+        &["broker", "enroll"],
+        "Give a host or an operator access, and print its config",
+    ),
+    spec::<broker::Retire>(&["broker", "retire"], "Take a host's access and queue away"),
+    spec::<broker::Check>(
+        &["broker", "check"],
+        "Look whether this config and this broker work together",
+    ),
     spec::<key::New>(&["key", "new"], "Make a key that signs jobs"),
-    spec::<key::List>(&["key", "list"], "The keys that are here, and which one signs"),
-    spec::<completions::Completions>(&["completions"], "Completions for a shell, to standard output").without_config(),
+    spec::<key::List>(
+        &["key", "list"],
+        "The keys that are here, and which one signs",
+    ),
+    spec::<completions::Completions>(
+        &["completions"],
+        "Completions for a shell, to standard output",
+    )
+    .without_config(),
 ];
 
 /// What stands in the help for the commands that have commands of their own.
 pub static GROUPS: &[(&str, &str)] = &[
     ("job", "Jobs in the ledger: list, show, watch, cancel"),
-    ("broker", "Set up the broker, and the hosts and operators that may use it"),
+    (
+        "broker",
+        "Set up the broker, and the hosts and operators that may use it",
+    ),
     ("key", "The keys that sign jobs"),
 ];
 
@@ -64,7 +91,9 @@ const fn spec<C: Run>(path: &'static [&'static str], about: &'static str) -> Spe
         about,
         needs_config: true,
         augment: C::augment_args,
-        run: |context, matches| Box::pin(async move { C::from_arg_matches(matches)?.run(context).await }),
+        run: |context, matches| {
+            Box::pin(async move { C::from_arg_matches(matches)?.run(context).await })
+        },
     }
 }
 

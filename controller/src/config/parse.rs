@@ -21,14 +21,22 @@ pub struct ConfigError {
 /// The value in `text`, which stands in `file`.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| {
-        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-        ConfigError {
-            file: file.to_owned(),
+        let start = error.span().map_or(0, |span| span.start);
+        ConfigError::at(text, start, file.to_owned(), explain(error.message()))
+    })
+}
+
+impl ConfigError {
+    /// What is wrong at the byte `offset` of `text`.
+    pub(super) fn at(text: &str, offset: usize, file: PathBuf, why: String) -> Self {
+        let (line, column) = position(text, offset);
+        Self {
+            file,
             line,
             column,
-            why: explain(error.message()),
+            why,
         }
-    })
+    }
 }
 
 /// Line and column of the byte at `offset`, both from 1.
@@ -50,9 +58,9 @@ fn explain(message: &str) -> String {
     }
     let unknown = quoted.next().unwrap_or_default();
     let known: Vec<&str> = quoted.collect();
-    let nearest = known.iter().min_by_key(|key| distance(unknown, key));
+    let nearest = known.iter().min_by_key(|key| unlikeness(unknown, key));
     match nearest {
-        Some(key) if distance(unknown, key) <= unknown.len().max(3) / 2 => {
+        Some(key) if unlikeness(unknown, key) <= unknown.len().max(3) / 2 => {
             format!("unknown key {unknown:?}; did you mean {key:?}?")
         }
         _ => format!(
@@ -60,6 +68,17 @@ fn explain(message: &str) -> String {
             known.join(", ")
         ),
     }
+}
+
+/// How unlike two keys are: letters in the wrong order are one mistake, else as many as must be changed.
+fn unlikeness(left: &str, right: &str) -> usize {
+    let letters = |text: &str| {
+        let mut letters = text.as_bytes().to_vec();
+        letters.sort_unstable();
+        letters
+    };
+    let reordered = left != right && letters(left) == letters(right);
+    if reordered { 1 } else { distance(left, right) }
 }
 
 /// Levenshtein distance in bytes.

@@ -260,12 +260,24 @@ mod tests {
 
     #[test]
     fn numbers_stand_to_the_right_and_the_last_column_is_wrapped() {
-        insta::assert_snapshot!(sample().render(&Style { color: false, width: Some(60) }), @"");
+        insta::assert_snapshot!(sample().render(&Style { color: false, width: Some(60) }), @r"
+        HOST                RTT  NOTE
+        lb1.example.com  1.5 ms  as it should be
+        lb2              120 ms  a long remark about what went wrong
+                                 here, so long that it does not fit
+                                 on a line
+        db                  9 s
+        ");
     }
 
     #[test]
     fn without_a_width_every_row_is_one_line() {
-        insta::assert_snapshot!(sample().render(&Style::default()), @"");
+        insta::assert_snapshot!(sample().render(&Style::default()), @r"
+        HOST                RTT  NOTE
+        lb1.example.com  1.5 ms  as it should be
+        lb2              120 ms  a long remark about what went wrong here, so long that it does not fit on a line
+        db                  9 s
+        ");
     }
 
     #[test]
@@ -295,13 +307,19 @@ mod tests {
             color: true,
             width: Some(80),
         });
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        A              B
+        x\u{1b}[31m y  \u{2063}z
+        ");
     }
 
     #[test]
     fn a_table_without_heads_shows_rows_only() {
         let mut table = Table::new([Column::text(""), Column::text("")]);
         table.row(["version", "1"]).row(["up", "3 d"]);
-        insta::assert_snapshot!(table.render(&Style::default()), @"");
+        insta::assert_snapshot!(table.render(&Style::default()), @r"
+        version  1
+        up       3 d
+        ");
     }
 }
