@@ -1,0 +1,3 @@
+//! End-to-end cases, one module per capability. `tests/run NAME` runs the module NAME alone.
+
+mod harness;

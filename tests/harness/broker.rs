@@ -1,0 +1,423 @@
+//! RabbitMQ for a test: a fresh vhost on the node that all tests share, or a private node that may be broken.
+//!
+//! A node takes 4 to 10 s to boot, a vhost 50 ms. Tests that stop, kill, pause or starve the broker take a private
+//! one; all others share. Broker users are the node's, so tests that share put [`Broker::tag`] into host names.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ConnectionProperties};
+use tempfile::TempDir;
+
+use crate::eventually::{eventually, eventually_within};
+use crate::management::{ALL, Management, escape};
+use crate::ports::PortBlock;
+use crate::process::{DeathSignal, Process};
+
+/// Names the shared node by its first port, see `rabbitmq-node`; set by `tests/run`.
+pub const SHARED_VARIABLE: &str = "MUSTER_TEST_BROKER";
+
+/// Limit of a graceful stop; 6 s were seen on two busy cores.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Limit of a boot; 10 s were seen on two busy cores.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// A vhost on a node, and the administrator's access to it.
+#[derive(Debug)]
+pub struct Broker {
+    first_port: u16,
+    vhost: String,
+    tag: String,
+    management: Management,
+    node: Option<Node>,
+}
+
+/// How a private node differs from the plain one.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// Lines for `rabbitmq.conf`; a key given here replaces the harness's.
+    pub config: Vec<String>,
+}
+
+/// A private node: its directory, its ports, its process while it runs.
+#[derive(Debug)]
+struct Node {
+    process: Option<Process>,
+    directory: TempDir,
+    ports: PortBlock,
+}
+
+impl Broker {
+    /// A fresh vhost on the shared node, deleted with this value. Without a shared node, a private one.
+    ///
+    /// # Errors
+    /// When the node can't be reached or started.
+    pub async fn shared() -> Result<Self> {
+        let Ok(port) = std::env::var(SHARED_VARIABLE) else {
+            return Self::private(NodeOptions::default()).await;
+        };
+        let first_port = port
+            .parse()
+            .with_context(|| format!("read {SHARED_VARIABLE}={port:?} as a port"))?;
+        Self::on(first_port, None).await
+    }
+
+    /// A node of this test's own, stopped and deleted with this value.
+    ///
+    /// # Errors
+    /// When RabbitMQ is not installed or does not come up; the error ends with its log.
+    pub async fn private(options: NodeOptions) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("muster-broker-")
+            .tempdir()
+            .context("make a directory for a broker")?;
+        fs::write(
+            directory.path().join("extra.conf"),
+            options.config.join("\n") + "\n",
+        )
+        .context("write the broker's extra config")?;
+        let mut node = Node {
+            process: None,
+            directory,
+            ports: PortBlock::reserve()?,
+        };
+        node.start().await?;
+        Self::on(node.ports.port(0), Some(node)).await
+    }
+
+    async fn on(first_port: u16, node: Option<Node>) -> Result<Self> {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let tag = id.chars().skip(id.len() - 6).collect::<String>();
+        let vhost = format!("test-{tag}");
+        let management = Management::at(local(first_port + 1))?;
+        management.put_vhost(&vhost).await?;
+        Ok(Self {
+            first_port,
+            vhost,
+            tag,
+            management,
+            node,
+        })
+    }
+
+    /// Where it takes AMQP clients.
+    pub fn amqp(&self) -> SocketAddr {
+        local(self.first_port)
+    }
+
+    /// Where its management API listens.
+    pub fn management_address(&self) -> SocketAddr {
+        local(self.first_port + 1)
+    }
+
+    /// Where it gives its own figures to Prometheus.
+    pub fn prometheus(&self) -> SocketAddr {
+        local(self.first_port + 2)
+    }
+
+    /// The test's vhost.
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
+    /// Six characters that no other test on the node has.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The administrator's API.
+    pub fn management(&self) -> &Management {
+        &self.management
+    }
+
+    /// The URI of the vhost for a user, directly at the broker.
+    pub fn uri(&self, user: &str, password: &str) -> String {
+        self.uri_through(self.amqp(), user, password)
+    }
+
+    /// The same through a proxy.
+    pub fn uri_through(&self, address: SocketAddr, user: &str, password: &str) -> String {
+        // The default frame size makes lapin touch 8 MiB for each connection.
+        let (user, password, vhost) = (escape(user), escape(password), escape(&self.vhost));
+        format!("amqp://{user}:{password}@{address}/{vhost}?frame_max=8192&heartbeat=10")
+    }
+
+    /// Makes a user with all rights in the vhost.
+    ///
+    /// # Errors
+    /// When the node does not take it.
+    pub async fn put_user(&self, user: &str, password: &str) -> Result<()> {
+        self.management.put_user(user, password, "").await?;
+        self.management
+            .put_permissions(user, &self.vhost, ALL)
+            .await
+    }
+
+    /// The administrator's connection, directly at the broker.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub async fn connect(&self) -> Result<Connection> {
+        connect(&self.uri("admin", "admin")).await
+    }
+
+    /// A channel on a connection of its own; the connection lives as long as the channel is held.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub async fn channel(&self) -> Result<(Connection, Channel)> {
+        let connection = self.connect().await?;
+        let channel = connection
+            .create_channel()
+            .await
+            .context("open a channel")?;
+        Ok((connection, channel))
+    }
+
+    /// Messages ready in a queue right now, asked over AMQP.
+    ///
+    /// # Errors
+    /// When there is no such queue.
+    pub async fn depth(&self, queue: &str) -> Result<u32> {
+        let (connection, channel) = self.channel().await?;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared = channel
+            .queue_declare(queue.into(), passive, FieldTable::default())
+            .await
+            .with_context(|| format!("ask for the depth of queue {queue}"))?;
+        let depth = declared.message_count();
+        connection
+            .close(200, "done".into())
+            .await
+            .context("close the connection")?;
+        Ok(depth)
+    }
+
+    /// Closes every client connection of the vhost from the broker's side; returns how many there were.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn close_connections(&self) -> Result<usize> {
+        let open = self.management.connections(&self.vhost).await?;
+        for connection in &open {
+            self.management.close_connection(&connection.name).await?;
+        }
+        Ok(open.len())
+    }
+
+    /// Stops the node in an orderly way: it writes what it holds and says goodbye to its clients.
+    ///
+    /// # Errors
+    /// On the shared node, and when it does not end.
+    pub async fn stop(&mut self) -> Result<()> {
+        if let Some(mut process) = self.own_node()?.process.take() {
+            process.terminate(STOP_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    /// kill -9 of the node and its helpers.
+    ///
+    /// # Errors
+    /// On the shared node, and when it is not gone within seconds.
+    pub async fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.own_node()?.process.take() {
+            process.kill().await?;
+            gone(&process).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the node after [`Broker::stop`] or [`Broker::kill`]: same ports, same data.
+    ///
+    /// # Errors
+    /// On the shared node, when it runs already, and when it does not come up.
+    pub async fn start(&mut self) -> Result<()> {
+        let node = self.own_node()?;
+        if node.process.is_some() {
+            bail!("the broker runs already");
+        }
+        node.start().await
+    }
+
+    /// SIGSTOP to the whole node: its connections stay and nothing is answered.
+    ///
+    /// # Errors
+    /// On the shared node, and when it does not run.
+    pub fn pause(&mut self) -> Result<()> {
+        self.own_node()?.running()?.pause()
+    }
+
+    /// SIGCONT to the whole node.
+    ///
+    /// # Errors
+    /// On the shared node, and when it does not run.
+    pub fn resume(&mut self) -> Result<()> {
+        self.own_node()?.running()?.resume()
+    }
+
+    /// Raises the memory alarm, which blocks every publishing connection, or clears it.
+    ///
+    /// # Errors
+    /// On the shared node, and when the node does not take it.
+    pub async fn block_publishers(&mut self, block: bool) -> Result<()> {
+        let limit: &[&str] = if block { &["0"] } else { &["absolute", "2GB"] };
+        self.own_node()?
+            .ctl(&[&["set_vm_memory_high_watermark"], limit].concat())
+            .await
+    }
+
+    /// The directory of a private node: data, config, logs.
+    ///
+    /// # Errors
+    /// On the shared node.
+    pub fn directory(&self) -> Result<&Path> {
+        let node = self
+            .node
+            .as_ref()
+            .context("this test shares its broker, which has no directory here")?;
+        Ok(node.directory.path())
+    }
+
+    fn own_node(&mut self) -> Result<&mut Node> {
+        self.node
+            .as_mut()
+            .context("this test shares its broker: take Broker::private() to break one")
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.node.is_none() {
+            delete_vhost_blocking(self.management_address(), &self.vhost);
+        }
+    }
+}
+
+impl Node {
+    async fn start(&mut self) -> Result<()> {
+        let port = self.ports.port(0);
+        let mut command = Command::new(script());
+        command
+            .arg("run")
+            .arg(self.directory.path())
+            .arg(port.to_string());
+        let mut process = Process::spawn_with(
+            "rabbitmq-node",
+            &command,
+            self.directory.path(),
+            DeathSignal::Usr1,
+        )?;
+        let management = Management::at(local(self.ports.port(1)))?;
+        let log = self.directory.path().join("log/node.log");
+        let ready = eventually_within("RabbitMQ takes clients", BOOT_LIMIT, async || {
+            if let Ok(Some(status)) = process.exit_status() {
+                // No use in waiting on; reported below.
+                return Ok(Err(anyhow::anyhow!(
+                    "RabbitMQ ended with {status}: {}",
+                    process.stderr()
+                )));
+            }
+            management.ready(port).await.map(Ok)
+        });
+        let ready = ready.await.and_then(|outcome| outcome);
+        ready
+            .with_context(|| format!("start a broker; the end of its log: {}", last_lines(&log)))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn running(&self) -> Result<&Process> {
+        self.process.as_ref().context("the broker does not run")
+    }
+
+    /// Runs `rabbitmqctl`: seconds, where the management API takes 20 ms; for what only it can do.
+    async fn ctl(&self, arguments: &[&str]) -> Result<()> {
+        self.running()?;
+        let mut command = Command::new(script());
+        command
+            .arg("ctl")
+            .arg(self.directory.path())
+            .arg(self.ports.port(0).to_string())
+            .args(arguments);
+        let mut process = Process::spawn("rabbitmqctl", &command, self.directory.path())?;
+        let status = process.wait(BOOT_LIMIT).await?;
+        if !status.success() {
+            bail!(
+                "rabbitmqctl {arguments:?} gave {status}: {}{}",
+                process.stdout(),
+                process.stderr()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Connects as `uri` says, without any recovery.
+///
+/// # Errors
+/// When nobody listens there or the broker refuses.
+pub async fn connect(uri: &str) -> Result<Connection> {
+    Connection::connect(uri, ConnectionProperties::default())
+        .await
+        .with_context(|| format!("connect to {uri}"))
+}
+
+/// After a kill -9 the helpers end by themselves a moment later; only then are the ports free.
+async fn gone(process: &Process) -> Result<()> {
+    eventually("the killed broker's helpers are gone", async || {
+        crate::want(process.descendants(), vec![])
+    })
+    .await
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/rabbitmq-node")
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_else(|error| format!("(can't read it: {error})"));
+    let lines: Vec<&str> = text.lines().collect();
+    lines
+        .iter()
+        .skip(lines.len().saturating_sub(20))
+        .fold(String::new(), |all, line| all + "\n  " + line)
+}
+
+/// Drop can't await; a request of two lines needs no client. What goes wrong goes with the node at the end of the run.
+fn delete_vhost_blocking(management: SocketAddr, vhost: &str) {
+    use std::io::{Read, Write};
+    let limit = Some(Duration::from_secs(20));
+    let Ok(mut stream) = std::net::TcpStream::connect(management) else {
+        return;
+    };
+    let _ = (
+        stream.set_read_timeout(limit),
+        stream.set_write_timeout(limit),
+    );
+    // "YWRtaW46YWRtaW4=" is admin:admin.
+    let request = format!(
+        "DELETE /api/vhosts/{vhost} HTTP/1.0\r\nAuthorization: Basic YWRtaW46YWRtaW4=\r\n\r\n"
+    );
+    let mut answer = [0; 16];
+    if let Err(error) = stream
+        .write_all(request.as_bytes())
+        .and_then(|()| stream.read(&mut answer))
+    {
+        tracing::warn!(vhost, %error, "could not delete the test's vhost");
+    }
+}

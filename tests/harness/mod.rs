@@ -1,0 +1,20 @@
+//! What end-to-end tests stand on: real servers, real processes, and ways to break them.
+//!
+//! Everything started here ends with the value that stands for it, and with the test process, however that ends.
+//! Nothing here knows what Muster does with a broker; [`fleet`] alone knows Muster's programs.
+
+pub mod broker;
+pub mod eventually;
+pub mod fleet;
+pub mod management;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod systemd;
+
+pub use broker::{Broker, NodeOptions};
+pub use eventually::{eventually, eventually_within, want};
+pub use fleet::{Muster, Output};
+pub use process::Process;
+pub use proxy::{Direction, Flow, Proxy};
+pub use systemd::Systemd;
