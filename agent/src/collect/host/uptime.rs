@@ -7,8 +7,8 @@ use super::super::files::ParseError;
 use super::{Part, PartFailed, Run};
 
 /// `btime` of `/proc/stat` is computed by the kernel in the same way (clock less uptime), and reading that file twice
-/// per run would cost more than all of this part. The value before is kept unless the clock was set: rounding alone
-/// moves it by a second.
+/// per run would cost more than all of this part. The value before is kept unless the clock was set: the hundredths of
+/// uptime alone move it by a second.
 const JITTER_S: u64 = 1;
 
 pub(super) fn parse(text: &str) -> Result<(f64, f64), ParseError> {
@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str) -> Result<(f64, f64), ParseError> {
 )]
 fn boot_time_s(before: Option<u64>, wall_ms: u64, uptime_s: f64) -> u64 {
     let up_ms = (uptime_s * 1000.0) as u64;
-    let boot = wall_ms.saturating_sub(up_ms).saturating_add(500) / 1000;
+    let boot = wall_ms.saturating_sub(up_ms) / 1000;
     before
         .filter(|before| before.abs_diff(boot) <= JITTER_S)
         .unwrap_or(boot)
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn boot_time_stands_still_unless_the_clock_is_set() {
         for (name, before, wall_ms, uptime_s, want) in [
-            ("first", None, 1_000_600_000, 600.2, 1_000_000),
+            ("first", None, 1_000_600_700, 600.2, 1_000_000),
             ("rounding", Some(1_000_000), 1_000_610_600, 610.0, 1_000_000),
             (
                 "clock set",
