@@ -532,12 +532,23 @@ async fn systemd_bus_answers_outside_and_ends_with_the_test() -> Result<()> {
     .await?;
     let main: String = systemd.property("demo-good.service", "MainPID").await?;
     assert!(main.parse::<u32>().is_ok_and(|pid| pid > 1), "{main}");
-    let directory = systemd.directory().to_owned();
+    let (directory, pid) = (systemd.directory().to_owned(), systemd.pid());
     drop(systemd);
     assert!(
         !directory.exists(),
         "{} is still there: something is mounted on it",
         directory.display()
     );
+    let groups = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let groups = groups
+        .lines()
+        .filter(|line| line.contains(" - cgroup2 "))
+        .filter_map(|line| line.split(' ').nth(4));
+    for root in groups {
+        let left = std::fs::read_dir(root)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .find(|name| *name == format!("muster-test-{pid}"));
+        assert_eq!(left, None, "a control group is left in {root}");
+    }
     Ok(())
 }

@@ -21,9 +21,10 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// A service manager of the test's own.
 #[derive(Debug)]
 pub struct Systemd {
+    // Dropped first: it cleans up through a mount in the directory.
+    process: Process,
     directory: TempDir,
     init: u32,
-    _process: Process,
 }
 
 impl Systemd {
@@ -59,7 +60,7 @@ impl Systemd {
         let systemd = Self {
             directory,
             init,
-            _process: process,
+            process,
         };
         systemd.await_running().await?;
         Ok(systemd)
@@ -68,6 +69,11 @@ impl Systemd {
     /// Holds the bus socket, the unit files, and what the demo units write.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The pid of the script that holds it, after which its control group is named.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// For `DBUS_SYSTEM_BUS_ADDRESS` of a program that runs outside.
