@@ -109,14 +109,12 @@ impl AdminError {
             innermost = cause;
         }
         let why = innermost.to_string();
-        if error.is_builder() {
+        // Of these the HTTP client keeps no kinds, only texts inside an I/O error.
+        let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+        if error.is_builder() || says(&["invalid HTTP", "InvalidContentType"]) {
             return Self::NotTheApi { url };
         }
-        // The TLS library's errors reach us as texts inside an I/O error.
-        if ["certificate", "TLS", "tls"]
-            .iter()
-            .any(|word| why.contains(word))
-        {
+        if says(&["certificate", "TLS", "tls"]) {
             return Self::Tls { url, why };
         }
         Self::Unreachable { url, why }

@@ -56,10 +56,14 @@ pub fn duration_ms(ms: f64) -> String {
     }
     let seconds = whole(ms / 1000.0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match (days, hours) {
-        (0, 0) => format!("{minutes} m {} s", seconds % 60),
-        (0, _) => format!("{hours} h {} m", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
+    let (large, small) = match (days, hours) {
+        (0, 0) => ((minutes, "m"), (seconds % 60, "s")),
+        (0, _) => ((hours, "h"), (minutes % 60, "m")),
+        _ => ((days, "d"), (hours % 24, "h")),
+    };
+    match small {
+        (0, _) => format!("{} {}", large.0, large.1),
+        (rest, unit) => format!("{} {} {rest} {unit}", large.0, large.1),
     }
 }
 
@@ -154,6 +158,7 @@ mod tests {
             (duration_ms(250.0), "250 ms"),
             (duration_ms(1250.0), "1.2 s"),
             (duration_ms(185_000.0), "3 m 5 s"),
+            (duration_ms(60_000.0), "1 m"),
             (duration_ms(7_800_000.0), "2 h 10 m"),
             (duration_ms(442_800_000.0), "5 d 3 h"),
             (duration_ms(f64::NAN), "0.00 ms"),

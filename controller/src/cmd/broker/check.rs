@@ -46,7 +46,10 @@ impl Run for Check {
         let admin = Admin::from_config(&context.config);
         match admin {
             Err(error) => findings.push(unknown("management", message_of(&error))),
-            Ok(admin) => check_over_api(&admin, &mut findings).await,
+            Ok(admin) => {
+                let guessed = context.config.management.url.is_none();
+                check_over_api(&admin, guessed, &mut findings).await;
+            }
         }
         context.show_list(&findings, |style| table(&findings, style))?;
         Ok(findings
@@ -98,11 +101,16 @@ fn check_key(context: &Context) -> Finding {
     }
 }
 
-async fn check_over_api(admin: &Admin, findings: &mut Vec<Finding>) {
+/// An operator needs no administrator's rights: where `[management]` says nothing (`guessed`) or the user may not look,
+/// the rest is not known, which is no fault.
+async fn check_over_api(admin: &Admin, guessed: bool, findings: &mut Vec<Finding>) {
     match admin.get(&["overview"]).await {
         Err(error @ AdminError::Forbidden { .. }) => {
-            // An operator needs no administrator's rights; who has them can look.
-            findings.push(unknown("management", format!("not asked further: {error}")));
+            findings.push(unknown("management", error.to_string()));
+            return;
+        }
+        Err(error @ AdminError::Unreachable { .. }) if guessed => {
+            findings.push(unknown("management", error.to_string()));
             return;
         }
         Err(error) => {
