@@ -1,0 +1,270 @@
+//! What is done with a delivery, and with the questions of other actions: the runner's methods that decide.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_proto::action::Effect;
+use muster_proto::event::Severity;
+use muster_proto::id::JobId;
+use muster_proto::job::{Outcome, Reason, ReasonCode};
+use tokio::time::Instant;
+
+use super::answer::{self, End, Times};
+use super::registry::Live;
+use super::replies::AckSlot;
+use super::run_one::{StopWhy, Stopper};
+use super::runner::Runner;
+use super::{Acknowledge, Delivery, JobCounters, Refusal, Signed, Verified, verify};
+use crate::action::{JobWhere, Question};
+use crate::state::{Begun, JobStage, NewEvent, NewJob, StateError};
+
+/// Shortest time between two events about garbage on the queue.
+const GARBAGE_EVENT_EVERY: Duration = Duration::from_secs(10);
+
+impl Runner {
+    /// Takes a delivery from the agent's queue.
+    pub(super) async fn take(&mut self, delivery: Delivery) {
+        let received_at_ms = self.now_ms();
+        let facts = self.facts.borrow().clone();
+        let message = Signed {
+            kind: &delivery.kind,
+            body: &delivery.body,
+            key_id: delivery.key_id.as_deref(),
+            signature: delivery.signature.as_deref(),
+        };
+        match verify(message, &self.access, &*facts, received_at_ms, self.clock_tolerance) {
+            Ok(verified) => {
+                self.last_job = Some(verified.request.id);
+                self.take_job(verified, delivery, received_at_ms).await;
+            }
+            Err(Refusal::Garbage(why)) => self.refuse_garbage(&delivery, &why).await,
+            Err(Refusal::Job { job, dry_run, outcome, reason }) => {
+                // A job that was taken in time and comes again past its deadline is not expired.
+                if outcome == Outcome::DeliveryExpired && self.is_known(job).await {
+                    return self.take_again(job, delivery.acker).await;
+                }
+                tracing::info!(%job, ?outcome, code = ?reason.code, why = reason.message, "refused a job");
+                let expired = outcome == Outcome::DeliveryExpired;
+                JobCounters::count(if expired { &self.counters.expired } else { &self.counters.refused });
+                self.answer(None, job, End::of(outcome, reason), received_at_ms, dry_run, delivery.acker);
+            }
+        }
+    }
+
+    async fn take_job(&mut self, verified: Verified, delivery: Delivery, received_at_ms: u64) {
+        let Verified { request, spec } = verified;
+        let (job, dry_run) = (request.id, request.dry_run);
+        if self.is_in_hand(job) {
+            return self.take_again(job, delivery.acker).await;
+        }
+        let Some(built) = self.actions.get(spec.name) else {
+            let reason = Reason::new(ReasonCode::UnknownAction, format!("this agent was built without {}", spec.name));
+            self.answer(Some(job), job, End::of(Outcome::Rejected, reason), received_at_ms, dry_run, delivery.acker);
+            return;
+        };
+        if let Err(reason) = built.action.admit(&request.args) {
+            JobCounters::count(&self.counters.refused);
+            self.answer(Some(job), job, End::of(Outcome::Rejected, reason), received_at_ms, dry_run, delivery.acker);
+            return;
+        }
+        let (action, lane) = (built.action.clone(), built.lane);
+        let starts = self.registry.has_place(lane);
+        let mut live = Live {
+            request,
+            spec,
+            action,
+            lane,
+            received_at_ms,
+            started_at_ms: None,
+            start_recorded: starts,
+            told_waiting: false,
+            stopper: Stopper::default(),
+            slot: None,
+        };
+        if spec.effect == Effect::Read {
+            if self.registry.cancelled_ahead.contains(job) {
+                return self.answer(Some(job), job, cancelled_ahead(), received_at_ms, dry_run, delivery.acker);
+            }
+            if !self.registry.has_room(lane) {
+                return self.refuse_busy(job, received_at_ms, dry_run, delivery.acker);
+            }
+            live.slot = Some(AckSlot::new(delivery.acker));
+        } else if !self.record(&live, delivery, starts).await {
+            return;
+        }
+        JobCounters::count(&self.counters.accepted);
+        self.registry.jobs.insert(job, live);
+        self.tell_later(job);
+        if starts {
+            self.start(job).await;
+        } else {
+            self.registry.queue.push_back(job);
+        }
+    }
+
+    /// Records a job with effects, then acknowledges its delivery. `false` where it is not to be run.
+    async fn record(&mut self, live: &Live, delivery: Delivery, starts: bool) -> bool {
+        let (job, received_at_ms, dry_run) = (live.request.id, live.received_at_ms, live.request.dry_run);
+        if !self.registry.has_room(live.lane) {
+            if self.is_known(job).await {
+                self.take_again(job, delivery.acker).await;
+            } else {
+                self.refuse_busy(job, received_at_ms, dry_run, delivery.acker);
+            }
+            return false;
+        }
+        let new = NewJob {
+            id: job,
+            action: live.spec.name.to_owned(),
+            idempotent: live.spec.idempotent,
+            dry_run,
+            received_at_ms,
+            issued_at_ms: live.request.issued_at_ms,
+            deliver_by_ms: live.request.deliver_by_ms,
+            started_at_ms: starts.then_some(received_at_ms),
+            request: delivery.body,
+        };
+        match self.state.begin_job(new).await {
+            Ok(Begun::New) => {
+                delivery.acker.ack().await;
+                return true;
+            }
+            Ok(Begun::Known(_)) => self.take_again(job, delivery.acker).await,
+            Ok(Begun::CancelledAhead) => {
+                let times = Times { received_at_ms, started_at_ms: None, finished_at_ms: self.now_ms() };
+                self.commit(job, cancelled_ahead(), times, dry_run).await;
+                delivery.acker.ack().await;
+            }
+            Ok(Begun::Full) => self.refuse_busy(job, received_at_ms, dry_run, delivery.acker),
+            Ok(Begun::Lost) => {
+                JobCounters::count(&self.counters.not_recorded);
+                let why = "it was not run: the agent's record of earlier jobs was damaged, so whether it was run before is not known; send it again as a new job";
+                let end = End::of(Outcome::Rejected, Reason::new(ReasonCode::NotRecorded, why));
+                self.answer(Some(job), job, end, received_at_ms, dry_run, delivery.acker);
+            }
+            // Not answered: the broker delivers it again to the next run.
+            Err(StateError::Closed) => {}
+            Err(error) => {
+                JobCounters::count(&self.counters.not_recorded);
+                let reason = Reason::new(ReasonCode::NotRecorded, format!("it was not run: {error}"));
+                self.answer(Some(job), job, End::of(Outcome::Rejected, reason), received_at_ms, dry_run, delivery.acker);
+            }
+        }
+        false
+    }
+
+    /// A job that is in hand or was done comes again: it is acknowledged, now or with its answer, and nothing is run.
+    async fn take_again(&mut self, job: JobId, acker: Arc<dyn Acknowledge>) {
+        JobCounters::count(&self.counters.duplicates);
+        tracing::debug!(%job, "a job came again");
+        let slot = self.registry.jobs.get(&job).and_then(|live| live.slot.as_ref()).or_else(|| self.replies.slot(job));
+        match slot {
+            Some(slot) => slot.replace(acker),
+            None => acker.ack().await,
+        }
+    }
+
+    fn is_in_hand(&self, job: JobId) -> bool {
+        self.registry.jobs.contains_key(&job) || self.replies.slot(job).is_some() || self.registry.answered.contains(job)
+    }
+
+    async fn is_known(&self, job: JobId) -> bool {
+        self.is_in_hand(job) || matches!(self.state.job(job).await, Ok(Some(record)) if record.stage != JobStage::CancelledAhead)
+    }
+
+    fn refuse_busy(&mut self, job: JobId, received_at_ms: u64, dry_run: bool, acker: Arc<dyn Acknowledge>) {
+        JobCounters::count(&self.counters.busy);
+        let message = format!("the agent has as many jobs as it may hold ({} run, {} wait); send it again later", self.registry.working, self.registry.queue.len());
+        let end = End::of(Outcome::Rejected, Reason::new(ReasonCode::Busy, message));
+        self.answer(None, job, end, received_at_ms, dry_run, acker);
+    }
+
+    /// Answers from memory; the delivery is acknowledged when the broker has the answer. `verified` is the job's id
+    /// where its signature held.
+    fn answer(&mut self, verified: Option<JobId>, job: JobId, end: End, received_at_ms: u64, dry_run: bool, acker: Arc<dyn Acknowledge>) {
+        let times = Times { received_at_ms, started_at_ms: None, finished_at_ms: self.now_ms() };
+        let result = answer::result(job, &self.host, end, times, dry_run);
+        if let Some(message) = answer::message(&result) {
+            self.replies.send(verified, message, AckSlot::new(acker));
+        }
+    }
+
+    async fn refuse_garbage(&mut self, delivery: &Delivery, why: &str) {
+        JobCounters::count(&self.counters.garbage);
+        delivery.acker.reject().await;
+        let (count, last) = &mut self.garbage;
+        *count += 1;
+        if last.is_some_and(|last| last.elapsed() < GARBAGE_EVENT_EVERY) {
+            return;
+        }
+        let messages = std::mem::take(count);
+        *last = Some(Instant::now());
+        tracing::warn!(why, messages, "dead-lettered a message that is no job");
+        let summary = format!("a message on the agent's queue is no job and was dead-lettered: {why}");
+        let event = NewEvent::new("agent.message.refused", self.now_ms(), Severity::Warning, summary)
+            .field("messages", messages)
+            .field("message_type", delivery.kind.chars().take(64).collect::<String>())
+            .field("body_bytes", delivery.body.len());
+        if let Err(error) = self.state.accept_events(vec![event]).await {
+            tracing::warn!(%error, "could not store an event");
+        }
+    }
+
+    /// Answers a question from the actions' desk.
+    pub(super) async fn answer_question(&mut self, question: Question) {
+        match question {
+            Question::Where(job, answer) => {
+                // An asker that is gone needs no answer.
+                let _ = answer.send(self.whereabouts(job).await);
+            }
+            Question::Cancel(job, answer) => {
+                let _ = answer.send(self.cancel(job).await);
+            }
+        }
+    }
+
+    async fn whereabouts(&self, job: JobId) -> Result<JobWhere, String> {
+        if let Some(live) = self.registry.jobs.get(&job) {
+            return Ok(if live.started_at_ms.is_some() { JobWhere::Running } else { JobWhere::Queued });
+        }
+        if self.replies.slot(job).is_some() || self.registry.answered.contains(job) {
+            return Ok(JobWhere::Finished(None));
+        }
+        let record = self.state.job(job).await.map_err(|error| error.to_string())?;
+        Ok(match record {
+            None => JobWhere::Unknown,
+            Some(record) => match record.stage {
+                JobStage::Queued => JobWhere::Queued,
+                JobStage::Started => JobWhere::Running,
+                JobStage::Finished => JobWhere::Finished(record.outcome),
+                JobStage::CancelledAhead => JobWhere::CancelledAhead,
+            },
+        })
+    }
+
+    async fn cancel(&mut self, job: JobId) -> Result<JobWhere, String> {
+        let place = self.whereabouts(job).await?;
+        match place {
+            JobWhere::Running => {
+                if let Some(live) = self.registry.jobs.get(&job) {
+                    live.stopper.stop(StopWhy::Cancel);
+                }
+            }
+            JobWhere::Queued => {
+                let reason = Reason::new(ReasonCode::CancelRequested, "it was cancelled before it ran");
+                self.finish(job, End::of(Outcome::Cancelled, reason)).await;
+            }
+            JobWhere::Unknown => {
+                self.state.cancel_ahead(job).await.map_err(|error| error.to_string())?;
+                self.registry.cancelled_ahead.insert(job);
+            }
+            JobWhere::Finished(_) | JobWhere::CancelledAhead => {}
+        }
+        Ok(place)
+    }
+}
+
+fn cancelled_ahead() -> End {
+    End::of(Outcome::Cancelled, Reason::new(ReasonCode::CancelRequested, "it was cancelled before it came"))
+}
+
