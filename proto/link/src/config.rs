@@ -13,7 +13,7 @@ use crate::url::BrokerUrl;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawBroker {
-    /// `amqp://HOST:PORT/VHOST`, or `amqps://` for TLS. Default: `amqp://127.0.0.1:5672/`.
+    /// `amqp://HOST:PORT/VHOST`, or `amqps://` for TLS. Default: `amqp://127.0.0.1:5672`.
     pub url: Option<BrokerUrl>,
     /// Several brokers of one cluster, tried in random order; instead of `url`.
     pub urls: Vec<BrokerUrl>,

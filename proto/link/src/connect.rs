@@ -3,10 +3,12 @@
 //! The socket is made here and not by the client library, for one reason: whoever holds a second handle to it can end
 //! a connection whose other end says nothing any more. The library waits for ever for a goodbye.
 
-use std::net::Shutdown;
+use std::fmt;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use lapin::tcp::AsyncTcpStream;
 use lapin::uri::{
@@ -50,68 +52,45 @@ pub(crate) async fn connect(
     name: &str,
     deadline: Instant,
 ) -> Result<(Connection, Socket), OpenError> {
-    let at = url.address();
-    let late = |what: &str| OpenError::Unreachable {
-        at: at.clone(),
-        why: format!("{what} took longer than {:?}", config.connect_timeout),
-    };
-    let other = |error: lapin::Error| OpenError::Other {
-        at: at.clone(),
-        why: error.to_string(),
+    let step = Step {
+        at: url.address(),
+        deadline,
+        limit: config.connect_timeout,
     };
     let uri = uri(config, url)?;
-    let runtime = lapin::runtime::default_runtime().map_err(other)?;
-    let addresses = timeout_at(deadline, tokio::net::lookup_host((url.host(), url.port())))
-        .await
-        .map_err(|_| late("looking the name up"))?
-        .map_err(|error| OpenError::Unreachable {
-            at: at.clone(),
-            why: error.to_string(),
-        })?;
-    let mut reached = Err(OpenError::Unreachable {
-        at: at.clone(),
-        why: "the name has no address".to_owned(),
-    });
-    for address in addresses {
-        match timeout_at(deadline, AsyncTcpStream::connect(&runtime, address)).await {
-            Ok(Ok(stream)) => {
-                reached = Ok(stream);
-                break;
-            }
-            Ok(Err(error)) => {
-                reached = Err(OpenError::Unreachable {
-                    at: at.clone(),
-                    why: error.to_string(),
-                })
-            }
-            Err(_) => return Err(late("connecting")),
+    let runtime = lapin::runtime::default_runtime().map_err(|error| step.other(&error))?;
+    let mut reached = Err(step.unreachable("the name has no address"));
+    for address in step.addresses(url).await? {
+        reached = match step
+            .limited("connecting", AsyncTcpStream::connect(&runtime, address))
+            .await?
+        {
+            Ok(stream) => Ok(stream),
+            Err(error) => Err(step.unreachable(error)),
+        };
+        if reached.is_ok() {
+            break;
         }
     }
     let mut stream = reached?;
-    let socket = match &stream {
-        AsyncTcpStream::Plain(plain) => plain
-            .get_ref()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|error| other(error.into()))?,
-        _ => {
-            return Err(OpenError::Other {
-                at,
-                why: "not a plain socket".to_owned(),
-            });
-        }
-    };
     // From here on, leaving this function early breaks the connection.
-    let socket = Socket(socket.into());
+    let socket = match &stream {
+        AsyncTcpStream::Plain(plain) => plain.get_ref().as_fd().try_clone_to_owned(),
+        _ => Err(std::io::Error::other("not a plain socket")),
+    };
+    let socket = Socket(socket.map_err(|error| step.other(&error))?.into());
     if url.tls() {
         let connector = tls::connector(&config.tls)?;
-        stream = timeout_at(deadline, stream.into_rustls(&connector, url.host()))
-            .await
-            .map_err(|_| late("the TLS handshake"))?
-            .map_err(|error| OpenError::Tls {
-                at: at.clone(),
-                why: error.to_string(),
-            })?;
+        let encrypted = step
+            .limited(
+                "the TLS handshake",
+                stream.into_rustls(&connector, url.host()),
+            )
+            .await?;
+        stream = encrypted.map_err(|error| OpenError::Tls {
+            at: step.at.clone(),
+            why: error.to_string(),
+        })?;
     }
     let ready = Mutex::new(Some(stream));
     let hand_over = async move |_uri, _runtime| {
@@ -120,15 +99,52 @@ pub(crate) async fn connect(
         taken.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected).into())
     };
     let handshake = Connection::connector(uri, runtime, hand_over, properties(name));
-    match timeout_at(deadline, handshake).await {
-        Ok(Ok(connection)) => Ok((connection, socket)),
-        Ok(Err(error)) => Err(OpenError::of_handshake(
-            at,
+    match step.limited("the AMQP handshake", handshake).await? {
+        Ok(connection) => Ok((connection, socket)),
+        Err(error) => Err(OpenError::of_handshake(
+            step.at,
             config.user(),
             url.vhost(),
             &error,
         )),
-        Err(_) => Err(late("the AMQP handshake")),
+    }
+}
+
+/// What the errors of every step have in common.
+struct Step {
+    at: String,
+    deadline: Instant,
+    limit: Duration,
+}
+
+impl Step {
+    fn unreachable(&self, why: impl fmt::Display) -> OpenError {
+        OpenError::Unreachable {
+            at: self.at.clone(),
+            why: why.to_string(),
+        }
+    }
+
+    fn other(&self, why: &dyn fmt::Display) -> OpenError {
+        OpenError::Other {
+            at: self.at.clone(),
+            why: why.to_string(),
+        }
+    }
+
+    async fn limited<T>(&self, what: &str, step: impl Future<Output = T>) -> Result<T, OpenError> {
+        let late = |_| self.unreachable(format_args!("{what} took longer than {:?}", self.limit));
+        timeout_at(self.deadline, step).await.map_err(late)
+    }
+
+    async fn addresses(
+        &self,
+        url: &BrokerUrl,
+    ) -> Result<impl Iterator<Item = SocketAddr>, OpenError> {
+        let found = tokio::net::lookup_host((url.host().to_owned(), url.port()));
+        self.limited("looking the name up", found)
+            .await?
+            .map_err(|error| self.unreachable(error))
     }
 }
 

@@ -1,0 +1,80 @@
+//! Reading streams: from where one wants to, to the end, with every message's place.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::join_all;
+use muster_harness::Broker;
+use muster_link::{Acks, Consume, Receipt, Session, StreamOffset, stamp};
+
+use super::{config, consume, declare_stream, message};
+
+fn from(offset: StreamOffset) -> Consume {
+    Consume {
+        prefetch: 1000,
+        acks: Acks::Batched,
+        offset: Some(offset),
+        ..consume("ledger")
+    }
+}
+
+async fn fill(session: &Session, numbers: std::ops::Range<u32>) -> Result<()> {
+    for receipt in
+        join_all(numbers.map(|number| session.publish(message("ledger", &number.to_be_bytes()))))
+            .await
+    {
+        assert_eq!(receipt?, Receipt::Confirmed);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reader_catches_up_from_any_place_in_order() -> Result<()> {
+    const MESSAGES: u32 = 20_000;
+    let broker = Broker::shared().await?;
+    declare_stream(&broker, "ledger").await?;
+    let session = Session::open(&config(&broker)?, "test").await?;
+    for start in (0..MESSAGES).step_by(2000) {
+        fill(&session, start..start + 2000).await?;
+    }
+    for (offset, first) in [
+        (StreamOffset::First, 0),
+        (StreamOffset::Offset(12_345), 12_345),
+    ] {
+        let mut deliveries = session.consume(from(offset)).await?;
+        let mut bodies = BTreeSet::new();
+        for place in first..MESSAGES {
+            let got = deliveries.recv().await.context("the session ended")?;
+            ensure!(
+                got.stream_offset == Some(u64::from(place)),
+                "{:?} instead of {place}",
+                got.stream_offset
+            );
+            bodies.insert(got.body);
+        }
+        ensure!(
+            bodies.len() == (MESSAGES - first) as usize,
+            "{} different messages",
+            bodies.len()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reader_may_begin_now_or_at_a_time() -> Result<()> {
+    let broker = Broker::shared().await?;
+    declare_stream(&broker, "ledger").await?;
+    let session = Session::open(&config(&broker)?, "test").await?;
+    fill(&session, 0..100).await?;
+    let mut new_only = session.consume(from(StreamOffset::Next)).await?;
+    let mut all = session
+        .consume(from(StreamOffset::TimestampMs(stamp::now_ms() - 3_600_000)))
+        .await?;
+    fill(&session, 100..101).await?;
+    let got = new_only.recv().await.context("the session ended")?;
+    assert_eq!(got.stream_offset, Some(100));
+    let got = all.recv().await.context("the session ended")?;
+    assert_eq!(got.stream_offset, Some(0));
+    Ok(())
+}
