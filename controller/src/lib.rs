@@ -8,7 +8,9 @@ pub mod cli;
 pub mod cmd;
 pub mod config;
 pub mod context;
+pub mod dispatch;
 pub mod exit;
+pub mod ledger;
 pub mod render;
 
 use std::ffi::OsString;

@@ -5,8 +5,17 @@
 
 mod actions;
 mod broker;
+mod collect;
 mod completions;
+mod figures;
+mod hosts;
+mod job;
 mod key;
+mod ping;
+mod run;
+mod sitting;
+mod stats;
+mod watch;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,6 +27,31 @@ use crate::exit::Exit;
 
 /// Every command, in the order of the help.
 pub static COMMANDS: &[Spec] = &[
+    spec::<ping::Ping>(&["ping"], "Who answers, and how fast"),
+    spec::<hosts::Hosts>(
+        &["hosts"],
+        "Who there is: presence, labels, versions, last seen",
+    ),
+    spec::<run::RunAction>(
+        &["run"],
+        "Run an action on hosts, all at once or as a rollout",
+    ),
+    spec::<collect::Collect>(&["collect"], "What the hosts' collectors see now"),
+    spec::<stats::Stats>(
+        &["stats"],
+        "The fleet's figures, over all hosts or by a label",
+    ),
+    spec::<watch::Watch>(&["watch"], "Events as they happen, or from the history"),
+    spec::<job::List>(&["job", "list"], "The jobs in the ledger, newest first"),
+    spec::<job::Show>(&["job", "show"], "What came of a job, host by host"),
+    spec::<job::WatchJob>(
+        &["job", "watch"],
+        "Follow a job until all its hosts have ended",
+    ),
+    spec::<job::Cancel>(
+        &["job", "cancel"],
+        "End a job where it runs, and where it has not come yet",
+    ),
     spec::<actions::Actions>(
         &["actions"],
         "What jobs can do: the actions, their arguments and effects",

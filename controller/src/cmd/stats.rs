@@ -1,0 +1,182 @@
+//! `muster stats`: the fleet's figures, over all hosts or by a label. Asks the hosts for a snapshot now.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use muster_proto::id::HostId;
+use muster_proto::target::Subject;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::cmd::Run;
+use crate::cmd::collect::{Whom, exit, prepare};
+use crate::cmd::figures::{FIGURES, Row, rows, spread, spreads};
+use crate::context::Context;
+use crate::dispatch::report::Report;
+use crate::exit::{Exit, usage};
+use crate::render::{Cell, Column, Style, Table, plural};
+
+/// Arguments of `muster stats`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stats {
+    /// The collector
+    #[arg(default_value = "host", value_parser = ["host"])]
+    collector: String,
+    /// Aggregate for each value of this label or fact (`host`: for each host)
+    #[arg(long, value_name = "LABEL")]
+    by: Option<String>,
+    #[command(flatten)]
+    whom: Whom,
+}
+
+/// Some hosts' figures together.
+#[derive(Debug, Serialize)]
+struct Group {
+    /// The label's value; none for all hosts, and for those without the label.
+    group: Option<String>,
+    hosts: usize,
+    figures: Map<String, Value>,
+    #[serde(skip)]
+    rows: Vec<Row>,
+}
+
+impl Run for Stats {
+    async fn run(self, context: &Context) -> Result<Exit> {
+        let names = [self.collector.clone()];
+        let Some((mut sitting, order)) = prepare(context, &names, &self.whom).await? else {
+            return Ok(Exit::Ok);
+        };
+        let values = self.values(&sitting.desk.known()?)?;
+        let done = sitting.ask(&order, false).await?;
+        let report = Report::of_wait(&done.request, &done.waiting, None);
+        let groups = groups(rows(&report), &values);
+        context.show_list(&groups, |style| {
+            let mut text = table(&groups, self.by.as_deref(), style);
+            text.push_str(&report.sum_line(style));
+            text.push('\n');
+            text
+        })?;
+        sitting.desk.close().await;
+        Ok(exit(&done))
+    }
+}
+
+impl Stats {
+    /// The label's value at each host that has it.
+    fn values(
+        &self,
+        known: &[crate::dispatch::resolve::Known],
+    ) -> Result<BTreeMap<HostId, String>> {
+        let Some(label) = &self.by else {
+            return Ok(BTreeMap::new());
+        };
+        let value = |host: &crate::dispatch::resolve::Known| match label.as_str() {
+            "host" => Some(host.host.to_string()),
+            label => host.value(label).map(std::borrow::Cow::into_owned),
+        };
+        let values: BTreeMap<HostId, String> = known
+            .iter()
+            .filter_map(|host| Some((host.host.clone(), value(host)?)))
+            .collect();
+        if values.is_empty() {
+            return Err(usage(format!(
+                "--by {label}: no known host has that label or fact"
+            )));
+        }
+        Ok(values)
+    }
+}
+
+fn groups(rows: Vec<Row>, values: &BTreeMap<HostId, String>) -> Vec<Group> {
+    let mut parts: BTreeMap<Option<String>, Vec<Row>> = BTreeMap::new();
+    for row in rows {
+        parts
+            .entry(values.get(&row.host).cloned())
+            .or_default()
+            .push(row);
+    }
+    parts
+        .into_iter()
+        .map(|(group, rows)| {
+            let all: Vec<&Row> = rows.iter().collect();
+            Group {
+                group,
+                hosts: rows.len(),
+                figures: spreads(&all),
+                rows,
+            }
+        })
+        .collect()
+}
+
+fn table(groups: &[Group], by: Option<&str>, style: &Style) -> String {
+    let mut text = String::new();
+    for group in groups {
+        if let Some(label) = by {
+            let value = group.group.as_deref().map_or_else(
+                || format!("without {label}"),
+                |value| format!("{label}={value}"),
+            );
+            text.push_str(&format!(
+                "{}: {}\n",
+                crate::render::clean(&value),
+                plural(group.hosts, "host")
+            ));
+        }
+        let heads = ["MIN", "MEAN", "MAX", "SUM", "HOSTS"].map(Column::number);
+        let mut table = Table::new([Column::text("FIGURE")].into_iter().chain(heads));
+        let all: Vec<&Row> = group.rows.iter().collect();
+        for (at, figure) in FIGURES.iter().enumerate() {
+            let Some(spread) = spread(&all, at) else {
+                continue;
+            };
+            let show = |value: f64| Cell::from(figure.unit.show(value));
+            table.row([
+                Cell::from(figure.name),
+                show(spread.min),
+                show(spread.mean),
+                show(spread.max),
+                spread.sum.map(show).unwrap_or_default(),
+                Cell::from(spread.hosts.to_string()),
+            ]);
+        }
+        if !table.is_empty() {
+            text.push_str(&table.render(style));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_grouped_by_the_label_and_those_without_it_apart() {
+        let row = |host: &str, load: f64| Row {
+            host: host.parse().unwrap(),
+            values: vec![None, Some(load)],
+            fullest: None,
+        };
+        let values = [("a1", "gz"), ("a2", "gz"), ("b1", "sz")]
+            .map(|(host, dc)| (host.parse().unwrap(), dc.to_owned()));
+        let groups = groups(
+            vec![
+                row("a1", 1.0),
+                row("a2", 3.0),
+                row("b1", 5.0),
+                row("x", 7.0),
+            ],
+            &values.into(),
+        );
+        insta::assert_snapshot!(table(&groups, Some("dc"), &Style::default()));
+        let json = serde_json::to_value(&groups).unwrap();
+        assert_eq!(
+            json.pointer("/1/figures/load1/sum"),
+            Some(&serde_json::json!(4.0))
+        );
+        assert_eq!(json.pointer("/0/group"), Some(&Value::Null));
+    }
+}
