@@ -1,5 +1,8 @@
 //! The harness itself, on real servers: what a test relies on when it breaks things.
 
+mod proxy;
+mod systemd;
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -7,9 +10,7 @@ use anyhow::{Context, Result, bail};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
-use muster_harness::{
-    Broker, Direction, Flow, NodeOptions, Process, Proxy, Systemd, eventually, want,
-};
+use muster_harness::{Broker, NodeOptions, Process, eventually, want};
 
 /// Far more than a round trip on loopback; a connection that gives nothing for so long gives nothing.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -239,105 +240,6 @@ async fn connections_closed_by_the_operator_end() -> Result<()> {
 }
 
 #[tokio::test]
-async fn proxy_cut_resets_and_refuse_closes_the_port() -> Result<()> {
-    let broker = Broker::shared().await?;
-    let proxy = Proxy::start(broker.amqp()).await?;
-    let uri = broker.uri_through(proxy.address(), "admin", "admin");
-    let connection = muster_harness::broker::connect(&uri).await?;
-    let channel = connection.create_channel().await?;
-    declare(&channel, "q").await?;
-    assert_eq!((proxy.counts().accepted, proxy.counts().open), (1, 1));
-
-    proxy.cut();
-    eventually("the client sees the reset", async || {
-        want(connection.status().connected(), false)
-    })
-    .await?;
-    eventually("the proxy has let go", async || {
-        want(proxy.counts().open, 0)
-    })
-    .await?;
-
-    proxy.refuse(true);
-    eventually(
-        "connecting is refused",
-        async || match tokio::net::TcpStream::connect(proxy.address()).await {
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    )
-    .await?;
-    proxy.refuse(false);
-    let connection = eventually("connecting works again", async || {
-        muster_harness::broker::connect(&uri)
-            .await
-            .map_err(|error| format!("{error:#}"))
-    })
-    .await?;
-    declare(&connection.create_channel().await?, "q").await
-}
-
-#[tokio::test]
-async fn proxy_stall_holds_bytes_and_swallow_loses_them() -> Result<()> {
-    let broker = Broker::shared().await?;
-    let proxy = Proxy::start(broker.amqp()).await?;
-    let uri = broker.uri_through(proxy.address(), "admin", "admin");
-    let connection = muster_harness::broker::connect(&uri).await?;
-    let channel = connection.create_channel().await?;
-
-    proxy.set(Direction::Down, Flow::Stall);
-    {
-        let declaring = declare(&channel, "held");
-        tokio::pin!(declaring);
-        assert!(
-            tokio::time::timeout(SILENCE, &mut declaring).await.is_err(),
-            "an answer came through a stall"
-        );
-        assert_eq!(
-            broker.depth("held").await?,
-            0,
-            "the request itself should have passed"
-        );
-        proxy.set(Direction::Down, Flow::Pass);
-        declaring.await.context("after the stall")?;
-    }
-
-    proxy.set(Direction::Up, Flow::Swallow);
-    let declaring = declare(&channel, "lost");
-    assert!(
-        tokio::time::timeout(SILENCE, declaring).await.is_err(),
-        "an answer to a swallowed request"
-    );
-    assert!(
-        connection.status().connected(),
-        "a half-open connection should look alive"
-    );
-    assert!(
-        broker.depth("lost").await.is_err(),
-        "the swallowed request reached the broker"
-    );
-    Ok(())
-}
-
-#[tokio::test]
-async fn proxy_delay_is_felt() -> Result<()> {
-    let broker = Broker::shared().await?;
-    let proxy = Proxy::start(broker.amqp()).await?;
-    let uri = broker.uri_through(proxy.address(), "admin", "admin");
-    let connection = muster_harness::broker::connect(&uri).await?;
-    let channel = connection.create_channel().await?;
-    proxy.set(Direction::Both, Flow::Delay(Duration::from_millis(100)));
-    let began = std::time::Instant::now();
-    declare(&channel, "q").await?;
-    assert!(
-        began.elapsed() >= Duration::from_millis(200),
-        "{:?}",
-        began.elapsed()
-    );
-    Ok(())
-}
-
-#[tokio::test]
 async fn process_is_paused_killed_and_swept() -> Result<()> {
     let logs = tempfile::tempdir()?;
     let mut command = Command::new("bash");
@@ -409,146 +311,5 @@ async fn eventually_tells_the_last_status() -> Result<()> {
         error.contains("a miracle") && error.ends_with(&format!("try {tries}")),
         "{error}"
     );
-    Ok(())
-}
-
-#[tokio::test]
-async fn systemd_runs_units_and_keeps_their_journal() -> Result<()> {
-    let systemd = Systemd::start().await?;
-    systemd
-        .run("systemctl", &["start", "demo-good.service"])
-        .await?;
-    assert_eq!(
-        systemd.property("demo-good.service", "ActiveState").await?,
-        "active"
-    );
-
-    assert!(
-        systemd
-            .run("systemctl", &["start", "demo-bad.service"])
-            .await
-            .is_err(),
-        "a bad unit started"
-    );
-    assert_eq!(
-        systemd.property("demo-bad.service", "ActiveState").await?,
-        "failed"
-    );
-    let journal = systemd
-        .run("journalctl", &["--unit=demo-bad.service", "--output=cat"])
-        .await?;
-    assert!(journal.contains("no such luck"), "{journal}");
-
-    systemd
-        .run("systemctl", &["start", "demo-reload.service"])
-        .await?;
-    systemd
-        .run("systemctl", &["reload", "demo-reload.service"])
-        .await?;
-    assert_eq!(
-        std::fs::read_to_string(systemd.directory().join("reloads"))?,
-        "reloaded\n"
-    );
-
-    systemd
-        .put_unit(
-            "mine.service",
-            "[Service]\nType=oneshot\nExecStart=/bin/true\nRemainAfterExit=yes\n",
-        )
-        .await?;
-    systemd.run("systemctl", &["start", "mine.service"]).await?;
-    assert_eq!(
-        systemd.property("mine.service", "SubState").await?,
-        "exited"
-    );
-    Ok(())
-}
-
-/// A unit with default dependencies once pulled in the machine's own, and those emptied the machine's /tmp.
-#[tokio::test]
-async fn systemd_knows_no_unit_of_the_machine() -> Result<()> {
-    let systemd = Systemd::start().await?;
-    systemd
-        .put_unit(
-            "plain.service",
-            "[Service]\nExecStart=/bin/sleep infinity\n",
-        )
-        .await?;
-    systemd
-        .run("systemctl", &["start", "plain.service"])
-        .await?;
-    let ours = std::fs::read_dir(systemd.directory().join("units"))?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<Vec<String>>>()?;
-    let listed = systemd
-        .run("systemctl", &["list-unit-files", "--no-legend"])
-        .await?;
-    let strangers: Vec<&str> = listed
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|unit| !ours.iter().any(|own| own == unit))
-        .collect();
-    assert_eq!(
-        strangers,
-        Vec::<&str>::new(),
-        "units from outside the test's own directory"
-    );
-    let loaded = systemd
-        .run("systemctl", &["list-units", "--all", "--no-legend"])
-        .await?;
-    assert!(
-        !loaded.contains("systemd-tmpfiles") && !loaded.contains("systemd-sysctl"),
-        "{loaded}"
-    );
-    let configured = systemd.run("systemd-tmpfiles", &["--cat-config"]).await?;
-    assert_eq!(configured.trim(), "", "what systemd-tmpfiles would do");
-    Ok(())
-}
-
-#[tokio::test]
-async fn systemd_bus_answers_outside_and_ends_with_the_test() -> Result<()> {
-    let systemd = Systemd::start().await?;
-    let logs = tempfile::tempdir()?;
-    let mut command = Command::new("busctl");
-    command
-        .env("DBUS_SYSTEM_BUS_ADDRESS", systemd.bus_address())
-        .args([
-            "call",
-            "org.freedesktop.systemd1",
-            "/org/freedesktop/systemd1",
-            "org.freedesktop.systemd1.Manager",
-            "RestartUnit",
-            "ss",
-            "demo-good.service",
-            "replace",
-        ]);
-    let mut call = Process::spawn("busctl", &command, logs.path())?;
-    let status = call.wait(Duration::from_secs(30)).await?;
-    assert!(status.success(), "{}", call.stderr());
-    eventually("the unit is active", async || {
-        let state = systemd.property("demo-good.service", "ActiveState").await;
-        want(state.map_err(|error| error.to_string())?.as_str(), "active")
-    })
-    .await?;
-    let main: String = systemd.property("demo-good.service", "MainPID").await?;
-    assert!(main.parse::<u32>().is_ok_and(|pid| pid > 1), "{main}");
-    let (directory, pid) = (systemd.directory().to_owned(), systemd.pid());
-    drop(systemd);
-    assert!(
-        !directory.exists(),
-        "{} is still there: something is mounted on it",
-        directory.display()
-    );
-    let groups = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let groups = groups
-        .lines()
-        .filter(|line| line.contains(" - cgroup2 "))
-        .filter_map(|line| line.split(' ').nth(4));
-    for root in groups {
-        let left = std::fs::read_dir(root)?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .find(|name| *name == format!("muster-test-{pid}"));
-        assert_eq!(left, None, "a control group is left in {root}");
-    }
     Ok(())
 }
