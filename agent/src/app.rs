@@ -1,0 +1,445 @@
+//! The one file that wires the agent: it makes the parts, joins them, starts them, and stops them in order: no more
+//! work is taken, what was taken is brought to an end and sent, goodbye, and the files are closed.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::future::BoxFuture;
+use muster_link::{AgentPlan, Binding, Incoming, Link, QueueDecl, QueueKind, Supervisor, stamp};
+use muster_proto::event::Severity;
+use muster_proto::topology;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::action::{self, ActionContext, HostFacts, SnapshotSource, Snapshots as Collected};
+use crate::boot::LastBoot;
+use crate::collect::schedule::{Collectors, Schedule};
+use crate::config::Config;
+use crate::facts::Facts;
+use crate::http::{self, Health};
+use crate::job::{self, Delivery, JobCounters, JobsStatus, Runner, RunnerConfig};
+use crate::liveness::{self, Liveness};
+use crate::presence::PresenceSource;
+use crate::publish::{OutboxCounters, OutboxPublisher, Snapshots, Wire};
+use crate::report;
+use crate::state::{self, NewEvent, State, StateConfig};
+use crate::tick::{Grid, PHASE_MAX};
+
+/// The agent's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// From the stop to the end, all in all.
+pub const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Of that, for sending what is left, the goodbye, and closing.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long jobs may go on by themselves once the agent is to stop; then they are told to end.
+const JOBS_GRACE: Duration = Duration::from_millis(500);
+
+/// Reports of collectors that wait for the state file.
+const REPORTS_MAX: usize = 8;
+
+/// Runs an agent until `stop`, or until a part of it fails. No state outside of `config.state_dir`, no signals: one
+/// process may run many.
+///
+/// # Errors
+/// When the state file can't be used, or a part of the agent fails.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let (started, _) = oneshot::channel();
+    run_and_tell(config, stop, started).await
+}
+
+/// As [`run`]; `started` hears when the state file is open and everything runs, whether or not the broker is there.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_and_tell(
+    config: Config,
+    stop: CancellationToken,
+    started: oneshot::Sender<()>,
+) -> anyhow::Result<()> {
+    let state_config = StateConfig::new(
+        config.state_dir.clone(),
+        config.host.clone(),
+        &config.outbox,
+    );
+    let (state, owner) = State::open(state_config).context("open the state file")?;
+    let last_boot = LastBoot::read(&config.state_dir);
+    let link_stop = CancellationToken::new();
+    let (link, incoming) = Link::start(
+        config.broker.clone(),
+        format!("muster-agent {}", config.host),
+        plan(&config),
+        link_stop.clone(),
+    );
+    let found = Facts::find(&config.roots);
+    let host_started = host_started(&config, &found);
+    let agent = Agent::assemble(config, found, state.clone(), link.clone(), incoming)?;
+    let presence = agent.presence.clone();
+    let boot_id = presence.boot_id.clone();
+    let mut events = Vec::from_iter(
+        last_boot
+            .rebooted(&boot_id)
+            .map(|before| host_rebooted(before, &boot_id)),
+    );
+    events.push(host_started);
+    state
+        .accept_events(events)
+        .await
+        .context("store the event of the agent's start")?;
+    if let Err(error) = last_boot.remember(&boot_id) {
+        tracing::warn!(%error, "could not remember the boot's id; a reboot may be told twice");
+    }
+    let (work_stop, carry_stop) = (stop.child_token(), CancellationToken::new());
+    let (hand_back, _incoming) = oneshot::channel();
+    let (work, carry) = agent.start(&work_stop, &carry_stop, hand_back);
+    _ = started.send(()); // whoever started the agent need not listen
+
+    let (work, carry) = (work.run(), carry.run());
+    tokio::pin!(work, carry);
+    let outcome = tokio::select! {
+        done = &mut work => {
+            let stopped = NewEvent::new("host.stopped", stamp::now_ms(), Severity::Info, "the agent was stopped");
+            // A state file that is gone has its own error.
+            _ = state.accept_events(vec![stopped]).await;
+            carry_stop.cancel();
+            done.and(carry.await)
+        }
+        done = &mut carry => {
+            work_stop.cancel();
+            done.and(work.await)
+        }
+    };
+    let end_by = Instant::now() + LAST_WORDS;
+    _ = timeout_at(end_by, presence.publish(&link, true)).await;
+    link_stop.cancel();
+    _ = timeout_at(end_by + LAST_WORDS, link.stopped()).await;
+    if timeout(LAST_WORDS, owner.close()).await.is_err() {
+        tracing::error!("the state file was not closed in time");
+    }
+    outcome.context("the agent has ended")
+}
+
+/// Every part, made and joined, not yet running.
+struct Agent {
+    config: Config,
+    state: State,
+    link: Link,
+    incoming: mpsc::Receiver<Incoming>,
+    schedule: Schedule,
+    reports: mpsc::Receiver<crate::collect::schedule::Report>,
+    runner: Runner,
+    snapshots: Arc<Snapshots>,
+    outbox: Arc<OutboxCounters>,
+    presence: Arc<PresenceSource>,
+    health: Health,
+    /// Kept so that the facts' receivers stay open.
+    facts: watch::Sender<Arc<HostFacts>>,
+}
+
+impl Agent {
+    fn assemble(
+        config: Config,
+        found: Facts,
+        state: State,
+        link: Link,
+        incoming: mpsc::Receiver<Incoming>,
+    ) -> anyhow::Result<Self> {
+        let grid = Grid::new(Instant::now(), random_phase());
+        let (report, reports) = mpsc::channel(REPORTS_MAX);
+        let (schedule, collectors) =
+            Schedule::new(config.roots.clone(), config.collect.clone(), grid, report)?;
+        let boot_id = found.boot_id.clone();
+        let (facts_sender, facts) = watch::channel(Arc::new(HostFacts {
+            host: config.host.clone(),
+            labels: config.labels.clone(),
+            facts: found.facts,
+            version: VERSION.to_owned(),
+        }));
+        let job_counters = Arc::<JobCounters>::default();
+        let (runner, jobs) = runner(
+            &config,
+            &state,
+            &link,
+            &facts,
+            &collectors,
+            job_counters.clone(),
+        );
+        let (outbox, snapshots) = (
+            Arc::<OutboxCounters>::default(),
+            Arc::<Snapshots>::default(),
+        );
+        let presence = Arc::new(PresenceSource {
+            facts,
+            boot_id,
+            started_at_ms: stamp::now_ms(),
+            interval: config.presence_interval,
+            grid,
+            state: state.status(),
+            jobs: jobs.clone(),
+            board: collectors.board(),
+            outbox: outbox.clone(),
+            seq: AtomicU64::new(0),
+        });
+        let health = Health {
+            host: config.host.clone(),
+            link: link.status(),
+            state: state.status(),
+            board: collectors.board(),
+            jobs,
+            job_counters,
+            outbox: outbox.clone(),
+            snapshots: snapshots.clone(),
+            link_counters: Arc::default(),
+            started: Instant::now(),
+        };
+        let agent = Self {
+            config,
+            state,
+            link,
+            incoming,
+            schedule,
+            reports,
+            runner,
+            snapshots,
+            outbox,
+            presence,
+            health,
+            facts: facts_sender,
+        };
+        Ok(agent)
+    }
+
+    /// Splits into what brings work, which ends first, and what carries it away.
+    fn start(
+        self,
+        work_stop: &CancellationToken,
+        carry_stop: &CancellationToken,
+        hand_back: oneshot::Sender<mpsc::Receiver<Incoming>>,
+    ) -> (Supervisor, Supervisor) {
+        let (stop, host) = (carry_stop.clone(), self.config.host.clone());
+        let (link, state) = (self.link.clone(), self.state.clone());
+        let mut carry = Supervisor::new(stop.clone(), LAST_WORDS);
+        let reports = report::run(self.reports, state.clone(), self.snapshots.clone());
+        let reports_stop = stop.clone();
+        carry.start("reports", async move {
+            reports.await?;
+            // The collectors have ended: told to, or with an error of their own.
+            reports_stop.cancelled().await;
+            Ok::<(), state::StateError>(())
+        });
+        let publisher = OutboxPublisher::new(state.clone(), link.clone(), self.outbox);
+        carry.start("outbox", publisher.run(stop.clone()));
+        let (snapshots, snapshots_link) = (self.snapshots, link.clone());
+        let publish = async move { snapshots.publish(&snapshots_link, &host).await };
+        carry.start("snapshots", until(stop.clone(), publish));
+        let (presence, presence_link) = (self.presence, link.clone());
+        let tell = async move { presence.tell(&presence_link).await };
+        carry.start("presence", until(stop.clone(), tell));
+        let events = liveness::events::run(link.status(), state);
+        carry.start("link events", until(stop.clone(), events));
+        let (counters, status) = (self.health.link_counters.clone(), link.status());
+        let count = async move { counters.watch(status).await };
+        carry.start("link counters", until(stop, count));
+
+        let work = Work {
+            link,
+            config: self.config,
+            incoming: self.incoming,
+            schedule: self.schedule,
+            runner: self.runner,
+            health: self.health,
+            facts: self.facts,
+        };
+        (work.start(work_stop, hand_back), carry)
+    }
+}
+
+/// What brings work, not yet running.
+struct Work {
+    config: Config,
+    link: Link,
+    incoming: mpsc::Receiver<Incoming>,
+    schedule: Schedule,
+    runner: Runner,
+    health: Health,
+    facts: watch::Sender<Arc<HostFacts>>,
+}
+
+impl Work {
+    fn start(
+        self,
+        stop: &CancellationToken,
+        hand_back: oneshot::Sender<mpsc::Receiver<Incoming>>,
+    ) -> Supervisor {
+        let mut work = Supervisor::new(stop.clone(), STOP_LIMIT - LAST_WORDS);
+        let (deliver, deliveries) = mpsc::channel::<Delivery>(1);
+        let liveness = Liveness {
+            link: self.link,
+            host: self.config.host,
+            silence_max: liveness::SILENCE_MAX,
+            probe_limit: liveness::PROBE_LIMIT,
+        };
+        let (mut incoming, intake_stop) = (self.incoming, stop.clone());
+        work.start(
+            "intake",
+            done(async move {
+                liveness.run(&mut incoming, deliver, intake_stop).await;
+                // Handed back, because the link ends with it. A caller that is gone needs no link.
+                _ = hand_back.send(incoming);
+            }),
+        );
+        work.start("jobs", done(self.runner.run(deliveries, stop.clone())));
+        let (schedule, facts, collect_stop) = (self.schedule, self.facts, stop.clone());
+        work.start(
+            "collectors",
+            done(async move {
+                schedule.run(collect_stop).await;
+                drop(facts);
+            }),
+        );
+        if let Some(listen) = self.config.http_listen {
+            work.start(
+                "http",
+                until(stop.clone(), http::serve(listen, self.health)),
+            );
+        }
+        work
+    }
+}
+
+fn plan(config: &Config) -> AgentPlan {
+    let binding = |key: String| Binding {
+        exchange: topology::JOBS.to_owned(),
+        key,
+    };
+    AgentPlan {
+        queue: QueueDecl {
+            name: topology::agent_queue(&config.host),
+            kind: QueueKind::Classic,
+        },
+        bindings: vec![
+            binding(topology::ALL_KEY.to_owned()),
+            binding(topology::host_key(&config.host)),
+        ],
+        prefetch: job::PREFETCH,
+        exclusive: true,
+    }
+}
+
+fn runner(
+    config: &Config,
+    state: &State,
+    link: &Link,
+    facts: &watch::Receiver<Arc<HostFacts>>,
+    collectors: &Collectors,
+    counters: Arc<JobCounters>,
+) -> (Runner, watch::Receiver<JobsStatus>) {
+    let (desk, window) = action::desk();
+    let context = ActionContext {
+        facts: facts.clone(),
+        snapshots: Arc::new(OnDemand(collectors.clone())),
+        desk,
+        scripts: config.scripts.clone(),
+        services: config.services.clone(),
+        run_dir: config.state_dir.join("run"),
+    };
+    Runner::new(RunnerConfig {
+        host: config.host.clone(),
+        access: config.access.clone(),
+        facts: facts.clone(),
+        clock_tolerance: config.clock_tolerance,
+        jobs: config.jobs,
+        state: state.clone(),
+        wire: Arc::new(Wire(link.clone())),
+        actions: action::build_all(&context),
+        window,
+        clock: state::system_clock(),
+        stop_grace: JOBS_GRACE,
+        counters,
+    })
+}
+
+fn host_started(config: &Config, found: &Facts) -> NewEvent {
+    let map = |map: &std::collections::BTreeMap<String, String>| {
+        serde_json::Value::Object(
+            map.iter()
+                .map(|(name, value)| (name.clone(), value.as_str().into()))
+                .collect(),
+        )
+    };
+    let summary = format!("the agent {VERSION} was started");
+    NewEvent::new("host.started", stamp::now_ms(), Severity::Info, summary)
+        .field("version", VERSION)
+        .field("boot_id", found.boot_id.as_str())
+        .field("labels", map(&config.labels))
+        .field("facts", map(&found.facts))
+}
+
+fn host_rebooted(before: &str, now: &str) -> NewEvent {
+    let mut event = NewEvent::new(
+        "host.rebooted",
+        stamp::now_ms(),
+        Severity::Notice,
+        "the host was booted anew since the agent last ran",
+    );
+    event.before = before.into();
+    event.after = now.into();
+    event
+}
+
+/// A phase by chance; without the kernel's random numbers, the clock's last digits do.
+fn random_phase() -> Duration {
+    let mut bytes = [0; 8];
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = stamp::now_ms().to_le_bytes();
+    }
+    let max_ms = u64::try_from(PHASE_MAX.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    Duration::from_millis(u64::from_le_bytes(bytes) % max_ms)
+}
+
+/// Runs `work` until `stop`: for tasks that hold nothing which has to be brought to an end.
+async fn until<T>(
+    stop: CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<(), std::convert::Infallible> {
+    tokio::select! {
+        _ = work => {}
+        () = stop.cancelled() => {}
+    }
+    Ok(())
+}
+
+/// A task that can't fail.
+async fn done(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    work.await;
+    Ok(())
+}
+
+/// The collectors in the form in which the action `collect` asks them.
+struct OnDemand(Collectors);
+
+impl SnapshotSource for OnDemand {
+    fn names(&self) -> Vec<String> {
+        self.0
+            .board()
+            .borrow()
+            .collectors
+            .keys()
+            .map(|name| (*name).to_owned())
+            .collect()
+    }
+
+    fn collect_now(&self, names: Vec<String>) -> BoxFuture<'_, Collected> {
+        Box::pin(async move {
+            let (snapshots, errors) = self.0.collect(&names).await;
+            Collected { snapshots, errors }
+        })
+    }
+}

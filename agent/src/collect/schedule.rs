@@ -1,0 +1,519 @@
+//! The collectors' schedule: each runs when it falls due or is asked for, with its own deadline, on one thread. One that
+//! fails, hangs or panics is reported once and troubles nobody else. It sends what comes out to one channel and must
+//! not know what becomes of it.
+
+mod board;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+pub use self::board::{Board, Status};
+use super::worker::{Done, Task, Worker};
+use super::{
+    Built, COLLECTORS, Change, Collect, Collected, ConfigError, HostRoots, SampleTime, Spec,
+    Timing, build_all,
+};
+use crate::tick::Grid;
+
+/// Threads whose run did not come back, at most: a hung mount must not eat the host's threads.
+const ABANDONED_MAX: usize = 4;
+
+/// Requests that wait for the schedule, at most; each is one job.
+const REQUESTS_MAX: usize = 16;
+
+/// A snapshot of this age is given to whoever asks, instead of a run.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What one run, or the want of one, has to tell.
+#[derive(Debug)]
+pub struct Report {
+    /// The collector.
+    pub collector: &'static str,
+    /// When the run began, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Count of the collector's snapshots since the start.
+    pub seq: u64,
+    /// What it saw; `None` where it failed.
+    pub snapshot: Option<Arc<Value>>,
+    /// What has changed since the run before.
+    pub changes: Vec<Change>,
+    /// Whether it began to fail, or works again.
+    pub edge: Option<Edge>,
+}
+
+/// A collector's own change of state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edge {
+    /// It worked, and does no more.
+    Failed {
+        /// Why.
+        error: String,
+    },
+    /// It works again.
+    Recovered {
+        /// How long it did not, in milliseconds.
+        failed_ms: u64,
+    },
+}
+
+/// The handle: asks for runs, and shows how the collectors are. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Collectors {
+    requests: mpsc::Sender<Request>,
+    board: watch::Receiver<Board>,
+}
+
+/// The schedule itself, to be run as one task.
+pub struct Schedule {
+    slots: Vec<Slot>,
+    roots: HostRoots,
+    sections: BTreeMap<String, toml::Table>,
+    grid: Grid,
+    /// Collectors that are to run next, by index.
+    queue: VecDeque<usize>,
+    worker: Option<Worker>,
+    running: Option<Running>,
+    runs: u64,
+    /// Runs that were given up and are not back, with their collectors.
+    abandoned: BTreeMap<u64, usize>,
+    board: watch::Sender<Board>,
+    requests: mpsc::Receiver<Request>,
+    done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
+    reports: mpsc::Sender<Report>,
+}
+
+#[derive(Debug)]
+struct Request {
+    collector: &'static str,
+    answer: oneshot::Sender<Result<Arc<Value>, String>>,
+}
+
+struct Running {
+    run: u64,
+    index: usize,
+    deadline: Instant,
+}
+
+struct Slot {
+    spec: &'static Spec,
+    timing: Timing,
+    /// `None` while it runs.
+    collector: Option<Box<dyn Collect>>,
+    due: Instant,
+    seq: u64,
+    failing_since: Option<Instant>,
+    fresh: Option<(Instant, Arc<Value>)>,
+    waiting: Vec<oneshot::Sender<Result<Arc<Value>, String>>>,
+}
+
+impl Collectors {
+    /// Runs the named collectors, all of them where `names` is empty, and gives their snapshots and errors by name.
+    pub async fn collect(
+        &self,
+        names: &[String],
+    ) -> (BTreeMap<String, Value>, BTreeMap<String, String>) {
+        let mut errors = BTreeMap::new();
+        let mut answers = Vec::new();
+        let all = || {
+            self.board
+                .borrow()
+                .collectors
+                .keys()
+                .map(|name| (*name).to_owned())
+                .collect()
+        };
+        for name in if names.is_empty() {
+            all()
+        } else {
+            names.to_vec()
+        } {
+            match self.ask(&name).await {
+                Ok(answer) => answers.push((name, answer)),
+                Err(error) => _ = errors.insert(name, error),
+            }
+        }
+        let mut snapshots = BTreeMap::new();
+        for (name, answer) in answers {
+            match answer
+                .await
+                .unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
+            {
+                Ok(snapshot) => _ = snapshots.insert(name, Arc::unwrap_or_clone(snapshot)),
+                Err(error) => _ = errors.insert(name, error),
+            }
+        }
+        (snapshots, errors)
+    }
+
+    /// How the collectors are, now and whenever it changes.
+    #[must_use]
+    pub fn board(&self) -> watch::Receiver<Board> {
+        self.board.clone()
+    }
+
+    async fn ask(
+        &self,
+        name: &str,
+    ) -> Result<oneshot::Receiver<Result<Arc<Value>, String>>, String> {
+        let Some(collector) = self
+            .board
+            .borrow()
+            .collectors
+            .keys()
+            .find(|known| **known == name)
+            .copied()
+        else {
+            return Err(if COLLECTORS.iter().any(|spec| spec.name == name) {
+                "switched off in this host's config".to_owned()
+            } else {
+                let known: Vec<_> = COLLECTORS.iter().map(|spec| spec.name).collect();
+                format!("no such collector; there are: {}", known.join(", "))
+            });
+        };
+        let (answer, outcome) = oneshot::channel();
+        let gone = |_| "the agent is stopping".to_owned();
+        self.requests
+            .send(Request { collector, answer })
+            .await
+            .map_err(gone)?;
+        Ok(outcome)
+    }
+}
+
+impl Schedule {
+    /// Sets up every enabled collector. What they give goes to `reports`, whose reader may slow them down.
+    ///
+    /// # Errors
+    /// As [`build_all`].
+    pub fn new(
+        roots: HostRoots,
+        sections: BTreeMap<String, toml::Table>,
+        grid: Grid,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<(Self, Collectors), ConfigError> {
+        let built = build_all(&roots, sections.clone())?;
+        Ok(Self::with(built, roots, sections, grid, reports))
+    }
+
+    fn with(
+        built: Vec<Built>,
+        roots: HostRoots,
+        sections: BTreeMap<String, toml::Table>,
+        grid: Grid,
+        reports: mpsc::Sender<Report>,
+    ) -> (Self, Collectors) {
+        let now = Instant::now(); // the first run is at once, so that there is something to show
+        let slots: Vec<Slot> = built
+            .into_iter()
+            .map(|built| Slot::new(built, now))
+            .collect();
+        let (board, shown) = watch::channel(Board::of(
+            slots.iter().map(|slot| (slot.spec.name, slot.timing)),
+        ));
+        let (ask, requests) = mpsc::channel(REQUESTS_MAX);
+        let schedule = Self {
+            slots,
+            roots,
+            sections,
+            grid,
+            queue: VecDeque::new(),
+            worker: None,
+            running: None,
+            runs: 0,
+            abandoned: BTreeMap::new(),
+            board,
+            requests,
+            done: mpsc::channel(ABANDONED_MAX + 1),
+            reports,
+        };
+        (
+            schedule,
+            Collectors {
+                requests: ask,
+                board: shown,
+            },
+        )
+    }
+
+    /// Runs collectors until `stop`. A run that is under way then is left to itself.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            self.start_next().await;
+            let wake = self.next_wake();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(done) = self.done.1.recv() => self.settle(done).await,
+                Some(request) = self.requests.recv() => self.take(request),
+                () = async { sleep_until(wake.unwrap_or_else(Instant::now)).await }, if wake.is_some() => {
+                    self.tick().await;
+                }
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let due = self.slots.iter().map(|slot| slot.due).min();
+        let deadline = self.running.as_ref().map(|running| running.deadline);
+        [due, deadline].into_iter().flatten().min()
+    }
+
+    async fn tick(&mut self) {
+        let now = Instant::now();
+        if let Some(late) = self.running.take_if(|running| running.deadline <= now) {
+            self.abandon(&late).await;
+        }
+        for index in 0..self.slots.len() {
+            let grid = self.grid;
+            let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.due <= now) else {
+                continue;
+            };
+            slot.due = grid.next(now, slot.timing.interval);
+            self.enqueue(index);
+        }
+    }
+
+    /// Puts a collector in the queue unless it is there, runs, or hangs.
+    fn enqueue(&mut self, index: usize) {
+        let idle = self
+            .slots
+            .get(index)
+            .is_some_and(|slot| slot.collector.is_some());
+        if idle && !self.queue.contains(&index) {
+            self.queue.push_back(index);
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        let Some(index) = self
+            .slots
+            .iter()
+            .position(|slot| slot.spec.name == request.collector)
+        else {
+            return;
+        };
+        let hangs = self.abandoned.values().any(|hanging| *hanging == index);
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        let fresh = slot
+            .fresh
+            .as_ref()
+            .filter(|(at, _)| at.elapsed() < FRESH)
+            .map(|(_, snapshot)| snapshot.clone());
+        if hangs {
+            _ = request.answer.send(Err(
+                "its last run hangs, and it is not started again until that is back".to_owned(),
+            ));
+        } else if let Some(snapshot) = fresh {
+            _ = request.answer.send(Ok(snapshot));
+        } else {
+            slot.waiting.push(request.answer);
+            self.enqueue(index);
+        }
+    }
+
+    /// Hands the thread its next run, if it has none.
+    async fn start_next(&mut self) {
+        while self.running.is_none() {
+            let Some(index) = self.queue.pop_front() else {
+                return;
+            };
+            if let Err(error) = self.start(index) {
+                self.fail(index, wall_ms(), error).await;
+            }
+        }
+    }
+
+    fn start(&mut self, index: usize) -> Result<(), String> {
+        if self.worker.is_none() {
+            if self.abandoned.len() >= ABANDONED_MAX {
+                return Err(format!(
+                    "not started: {ABANDONED_MAX} runs of collectors hang, and no more threads are spent"
+                ));
+            }
+            let worker = Worker::start(self.done.0.clone())
+                .map_err(|error| format!("start a thread: {error}"))?;
+            self.worker = Some(worker);
+        }
+        let (Some(worker), Some(slot)) = (&self.worker, self.slots.get_mut(index)) else {
+            return Ok(());
+        };
+        let Some(collector) = slot.collector.take() else {
+            return Ok(());
+        };
+        self.runs += 1;
+        let task = Task {
+            run: self.runs,
+            index,
+            collector,
+            now: SampleTime {
+                wall_ms: wall_ms(),
+                mono_ms: millis(self.grid.age()),
+            },
+        };
+        if let Some(back) = worker.give(task) {
+            slot.collector = Some(back.collector);
+            self.worker = None;
+            return Err("its thread is gone; the next run gets another".to_owned());
+        }
+        self.running = Some(Running {
+            run: self.runs,
+            index,
+            deadline: Instant::now() + slot.timing.deadline,
+        });
+        Ok(())
+    }
+
+    /// Gives up a run that is over its deadline, and its thread with it.
+    async fn abandon(&mut self, late: &Running) {
+        self.worker = None;
+        self.abandoned.insert(late.run, late.index);
+        let Some(slot) = self.slots.get(late.index) else {
+            return;
+        };
+        let limit = slot.timing.deadline.as_secs_f64();
+        let error = format!(
+            "hangs: not back after its deadline of {limit} s; not started again until it is"
+        );
+        self.fail(late.index, wall_ms(), error).await;
+    }
+
+    async fn settle(&mut self, done: Done) {
+        let late = self.abandoned.remove(&done.run).is_some();
+        self.running.take_if(|running| running.run == done.run);
+        let collector = match done.collector {
+            Some(collector) => Some(collector),
+            None => self.rebuilt(done.index),
+        };
+        if let Some(slot) = self.slots.get_mut(done.index) {
+            slot.collector = collector;
+        }
+        match done.outcome {
+            // What comes too late is not told: its successor will be in time, or will be late again.
+            Ok(_) if late => {}
+            Ok(collected) => {
+                self.succeed(done.index, done.now, done.took, collected)
+                    .await
+            }
+            Err(error) => self.fail(done.index, done.now.wall_ms, error).await,
+        }
+    }
+
+    /// A new collector in the place of one that panicked.
+    fn rebuilt(&self, index: usize) -> Option<Box<dyn Collect>> {
+        let name = self.slots.get(index)?.spec.name;
+        let built = build_all(&self.roots, self.sections.clone()).ok()?;
+        built
+            .into_iter()
+            .find(|built| built.spec.name == name)
+            .map(|built| built.collector)
+    }
+
+    async fn succeed(
+        &mut self,
+        index: usize,
+        now: SampleTime,
+        took: Duration,
+        collected: Collected,
+    ) {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        let snapshot = Arc::new(collected.snapshot);
+        let failed_ms = slot
+            .failing_since
+            .take()
+            .map(|since| millis(since.elapsed()));
+        slot.seq += 1;
+        slot.fresh = Some((Instant::now(), snapshot.clone()));
+        for answer in slot.waiting.drain(..) {
+            _ = answer.send(Ok(snapshot.clone()));
+        }
+        let (name, seq) = (slot.spec.name, slot.seq);
+        self.board
+            .send_modify(|board| board.succeeded(name, now.wall_ms, took, snapshot.clone()));
+        let edge = failed_ms.map(|failed_ms| Edge::Recovered { failed_ms });
+        let changes = collected.changes;
+        self.report(Report {
+            collector: name,
+            at_ms: now.wall_ms,
+            seq,
+            snapshot: Some(snapshot),
+            changes,
+            edge,
+        })
+        .await;
+    }
+
+    async fn fail(&mut self, index: usize, at_ms: u64, error: String) {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        for answer in slot.waiting.drain(..) {
+            _ = answer.send(Err(error.clone()));
+        }
+        let (name, seq) = (slot.spec.name, slot.seq);
+        let already = slot.failing_since.is_some();
+        slot.failing_since.get_or_insert_with(Instant::now);
+        self.board.send_modify(|board| board.failed(name, &error));
+        if already {
+            return;
+        }
+        let edge = Some(Edge::Failed { error });
+        let report = Report {
+            collector: name,
+            at_ms,
+            seq,
+            snapshot: None,
+            changes: Vec::new(),
+            edge,
+        };
+        self.report(report).await;
+    }
+
+    /// A reader that is gone means that the agent is stopping: then nobody misses the report.
+    async fn report(&mut self, report: Report) {
+        _ = self.reports.send(report).await;
+    }
+}
+
+impl Slot {
+    fn new(built: Built, due: Instant) -> Self {
+        Self {
+            spec: built.spec,
+            timing: built.timing,
+            collector: Some(built.collector),
+            due,
+            seq: 0,
+            failing_since: None,
+            fresh: None,
+            waiting: Vec::new(),
+        }
+    }
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, millis)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+mod tests;
