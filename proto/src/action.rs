@@ -81,30 +81,67 @@ pub enum ArgKind {
 const NAME: ArgKind = ArgKind::Text { bytes_max: 256 };
 
 const fn required(name: &'static str, kind: ArgKind, summary: &'static str) -> ArgSpec {
-    ArgSpec { name, kind, required: true, summary }
+    ArgSpec {
+        name,
+        kind,
+        required: true,
+        summary,
+    }
 }
 
 const fn optional(name: &'static str, kind: ArgKind, summary: &'static str) -> ArgSpec {
-    ArgSpec { name, kind, required: false, summary }
+    ArgSpec {
+        name,
+        kind,
+        required: false,
+        summary,
+    }
 }
 
 const fn read(name: &'static str, summary: &'static str, args: &'static [ArgSpec]) -> ActionSpec {
-    ActionSpec { name, summary, effect: Effect::Read, idempotent: true, dry_run: false, run_limit_ms: 30_000, args }
+    ActionSpec {
+        name,
+        summary,
+        effect: Effect::Read,
+        idempotent: true,
+        dry_run: false,
+        run_limit_ms: 30_000,
+        args,
+    }
 }
 
-const UNIT: &[ArgSpec] = &[required("unit", NAME, "the systemd unit; `.service` is added to a bare name")];
+const UNIT: &[ArgSpec] = &[required(
+    "unit",
+    NAME,
+    "the systemd unit; `.service` is added to a bare name",
+)];
 
 const fn service(name: &'static str, summary: &'static str) -> ActionSpec {
-    ActionSpec { name, summary, effect: Effect::Change, idempotent: false, dry_run: true, run_limit_ms: 120_000, args: UNIT }
+    ActionSpec {
+        name,
+        summary,
+        effect: Effect::Change,
+        idempotent: false,
+        dry_run: true,
+        run_limit_ms: 120_000,
+        args: UNIT,
+    }
 }
 
 /// Every action, by name.
 pub static ACTIONS: &[ActionSpec] = &[
-    read("collect", "run collectors now and give their snapshots", &[optional(
-        "names",
-        ArgKind::TextList { items_max: 64, bytes_max: 64 },
-        "the collectors; all that the host has, if left out",
-    )]),
+    read(
+        "collect",
+        "run collectors now and give their snapshots",
+        &[optional(
+            "names",
+            ArgKind::TextList {
+                items_max: 64,
+                bytes_max: 64,
+            },
+            "the collectors; all that the host has, if left out",
+        )],
+    ),
     read("facts", "labels, facts and version of the host", &[]),
     ActionSpec {
         name: "job.cancel",
@@ -115,7 +152,11 @@ pub static ACTIONS: &[ActionSpec] = &[
         run_limit_ms: 30_000,
         args: &[required("job", ArgKind::Job, "the job's id")],
     },
-    read("job.status", "what the host knows of a job", &[required("job", ArgKind::Job, "the job's id")]),
+    read(
+        "job.status",
+        "what the host knows of a job",
+        &[required("job", ArgKind::Job, "the job's id")],
+    ),
     read("ping", "answer at once", &[]),
     ActionSpec {
         name: "script.run",
@@ -126,13 +167,30 @@ pub static ACTIONS: &[ActionSpec] = &[
         run_limit_ms: 60_000,
         args: &[
             required("name", NAME, "the script's name in the config"),
-            optional("args", ArgKind::TextList { items_max: 64, bytes_max: 4096 }, "its arguments, passed as they are, never through a shell"),
+            optional(
+                "args",
+                ArgKind::TextList {
+                    items_max: 64,
+                    bytes_max: 4096,
+                },
+                "its arguments, passed as they are, never through a shell",
+            ),
         ],
     },
-    service("service.reload", "have a service read its config again, and wait for the outcome"),
-    service("service.restart", "restart a service and wait for the outcome"),
+    service(
+        "service.reload",
+        "have a service read its config again, and wait for the outcome",
+    ),
+    service(
+        "service.restart",
+        "restart a service and wait for the outcome",
+    ),
     service("service.start", "start a service and wait for the outcome"),
-    read("service.status", "state, result, main pid and restarts of a service", UNIT),
+    read(
+        "service.status",
+        "state, result, main pid and restarts of a service",
+        UNIT,
+    ),
     service("service.stop", "stop a service and wait for the outcome"),
 ];
 
@@ -188,12 +246,17 @@ impl ActionSpec {
         }
         for spec in self.args {
             match args.get(spec.name) {
-                Some(value) => spec
-                    .kind
-                    .check(value)
-                    .map_err(|why| ArgError::Value { action: self.name, name: spec.name, why })?,
+                Some(value) => spec.kind.check(value).map_err(|why| ArgError::Value {
+                    action: self.name,
+                    name: spec.name,
+                    why,
+                })?,
                 None if spec.required => {
-                    return Err(ArgError::Missing { action: self.name, name: spec.name, summary: spec.summary });
+                    return Err(ArgError::Missing {
+                        action: self.name,
+                        name: spec.name,
+                        summary: spec.summary,
+                    });
                 }
                 None => {}
             }
@@ -210,18 +273,28 @@ impl ActionSpec {
         let mut args: Args = BTreeMap::new();
         for (name, text) in texts {
             let spec = self.arg(name)?;
-            let wrong = |why: &str| ArgError::Value { action: self.name, name: spec.name, why: why.to_owned() };
+            let wrong = |why: &str| ArgError::Value {
+                action: self.name,
+                name: spec.name,
+                why: why.to_owned(),
+            };
             let value = match spec.kind {
-                ArgKind::Text { .. } | ArgKind::Job | ArgKind::TextList { .. } => Value::from(text.as_str()),
-                ArgKind::Integer { .. } => {
-                    text.parse::<i64>().map(Value::from).map_err(|_| wrong("a whole number is wanted"))?
+                ArgKind::Text { .. } | ArgKind::Job | ArgKind::TextList { .. } => {
+                    Value::from(text.as_str())
                 }
-                ArgKind::Flag => {
-                    text.parse::<bool>().map(Value::from).map_err(|_| wrong("true or false is wanted"))?
-                }
+                ArgKind::Integer { .. } => text
+                    .parse::<i64>()
+                    .map(Value::from)
+                    .map_err(|_| wrong("a whole number is wanted"))?,
+                ArgKind::Flag => text
+                    .parse::<bool>()
+                    .map(Value::from)
+                    .map_err(|_| wrong("true or false is wanted"))?,
             };
             if matches!(spec.kind, ArgKind::TextList { .. }) {
-                let list = args.entry(name.clone()).or_insert_with(|| Value::Array(Vec::new()));
+                let list = args
+                    .entry(name.clone())
+                    .or_insert_with(|| Value::Array(Vec::new()));
                 if let Some(items) = list.as_array_mut() {
                     items.push(value);
                 }
@@ -234,15 +307,22 @@ impl ActionSpec {
     }
 
     fn arg(&self, name: &str) -> Result<&'static ArgSpec, ArgError> {
-        self.args.iter().find(|spec| spec.name == name).ok_or_else(|| ArgError::Unknown {
-            action: self.name,
-            name: name.chars().take(64).collect(),
-            known: if self.args.is_empty() {
-                "none".to_owned()
-            } else {
-                self.args.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ")
-            },
-        })
+        self.args
+            .iter()
+            .find(|spec| spec.name == name)
+            .ok_or_else(|| ArgError::Unknown {
+                action: self.name,
+                name: name.chars().take(64).collect(),
+                known: if self.args.is_empty() {
+                    "none".to_owned()
+                } else {
+                    self.args
+                        .iter()
+                        .map(|spec| spec.name)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                },
+            })
     }
 }
 
@@ -250,13 +330,18 @@ impl ArgKind {
     fn check(self, value: &Value) -> Result<(), String> {
         let text_fits = |value: &Value, bytes_max: usize| match value.as_str() {
             None => Err("a text is wanted".to_owned()),
-            Some(text) if text.len() > bytes_max => Err(format!("it is longer than {bytes_max} bytes")),
+            Some(text) if text.len() > bytes_max => {
+                Err(format!("it is longer than {bytes_max} bytes"))
+            }
             Some(text) if text.contains('\0') => Err("it has a NUL byte".to_owned()),
             Some(_) => Ok(()),
         };
         match self {
             Self::Text { bytes_max } => text_fits(value, bytes_max),
-            Self::TextList { items_max, bytes_max } => {
+            Self::TextList {
+                items_max,
+                bytes_max,
+            } => {
                 let items = value.as_array().ok_or("a list of texts is wanted")?;
                 if items.len() > items_max {
                     return Err(format!("it has more than {items_max} items"));
@@ -267,7 +352,10 @@ impl ArgKind {
                 Some(number) if (min..=max).contains(&number) => Ok(()),
                 _ => Err(format!("a whole number from {min} to {max} is wanted")),
             },
-            Self::Flag => value.as_bool().map(|_| ()).ok_or_else(|| "true or false is wanted".to_owned()),
+            Self::Flag => value
+                .as_bool()
+                .map(|_| ())
+                .ok_or_else(|| "true or false is wanted".to_owned()),
             Self::Job => match value.as_str().map(str::parse::<crate::id::JobId>) {
                 Some(Ok(_)) => Ok(()),
                 _ => Err("a job id is wanted, as `muster job list` shows it".to_owned()),
@@ -293,40 +381,97 @@ mod tests {
     use super::*;
 
     fn texts(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn arguments_are_checked_against_the_declaration() {
-        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        type Case = (
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            &'static str,
+        );
         let cases: &[Case] = &[
             ("ping", &[], ""),
-            ("ping", &[("x", "1")], "ping has no argument \"x\"; it takes none"),
+            (
+                "ping",
+                &[("x", "1")],
+                "ping has no argument \"x\"; it takes none",
+            ),
             ("service.restart", &[("unit", "nginx")], ""),
-            ("service.restart", &[], "service.restart needs the argument unit: the systemd unit; `.service` is added to a bare name"),
-            ("service.restart", &[("unit", "a"), ("unit", "b")], "the argument unit of service.restart is wrong: it is given more than once"),
-            ("script.run", &[("name", "x"), ("args", "1"), ("args", "2")], ""),
-            ("script.run", &[("name", "x"), ("nmae", "1")], "script.run has no argument \"nmae\"; it takes name, args"),
-            ("job.status", &[("job", "7")], "the argument job of job.status is wrong: a job id is wanted, as `muster job list` shows it"),
+            (
+                "service.restart",
+                &[],
+                "service.restart needs the argument unit: the systemd unit; `.service` is added to a bare name",
+            ),
+            (
+                "service.restart",
+                &[("unit", "a"), ("unit", "b")],
+                "the argument unit of service.restart is wrong: it is given more than once",
+            ),
+            (
+                "script.run",
+                &[("name", "x"), ("args", "1"), ("args", "2")],
+                "",
+            ),
+            (
+                "script.run",
+                &[("name", "x"), ("nmae", "1")],
+                "script.run has no argument \"nmae\"; it takes name, args",
+            ),
+            (
+                "job.status",
+                &[("job", "7")],
+                "the argument job of job.status is wrong: a job id is wanted, as `muster job list` shows it",
+            ),
         ];
         for (action, args, want) in cases {
             let got = find(action).map(|spec| spec.parse(&texts(args)));
-            let error = got.and_then(Result::err).map_or_else(String::new, |error| error.to_string());
+            let error = got
+                .and_then(Result::err)
+                .map_or_else(String::new, |error| error.to_string());
             assert_eq!(&error, want, "{action} {args:?}");
         }
     }
 
     #[test]
     fn values_of_a_wrong_kind_are_refused() {
-        let spec = |kind| ActionSpec { args: Box::leak(Box::new([required("a", kind, "")])), ..read("t", "", &[]) };
+        let spec = |kind| ActionSpec {
+            args: Box::leak(Box::new([required("a", kind, "")])),
+            ..read("t", "", &[])
+        };
         let cases = [
             (ArgKind::Text { bytes_max: 3 }, Value::from(1), false),
             (ArgKind::Text { bytes_max: 3 }, Value::from("abc"), true),
             (ArgKind::Text { bytes_max: 3 }, Value::from("abcd"), false),
             (ArgKind::Text { bytes_max: 3 }, Value::from("a\0"), false),
-            (ArgKind::TextList { items_max: 1, bytes_max: 1 }, serde_json::json!(["a"]), true),
-            (ArgKind::TextList { items_max: 1, bytes_max: 1 }, serde_json::json!(["a", "b"]), false),
-            (ArgKind::TextList { items_max: 1, bytes_max: 1 }, serde_json::json!([1]), false),
+            (
+                ArgKind::TextList {
+                    items_max: 1,
+                    bytes_max: 1,
+                },
+                serde_json::json!(["a"]),
+                true,
+            ),
+            (
+                ArgKind::TextList {
+                    items_max: 1,
+                    bytes_max: 1,
+                },
+                serde_json::json!(["a", "b"]),
+                false,
+            ),
+            (
+                ArgKind::TextList {
+                    items_max: 1,
+                    bytes_max: 1,
+                },
+                serde_json::json!([1]),
+                false,
+            ),
             (ArgKind::Integer { min: 0, max: 9 }, Value::from(10), false),
             (ArgKind::Integer { min: 0, max: 9 }, Value::from(1.5), false),
             (ArgKind::Flag, Value::from("true"), false),
@@ -340,6 +485,10 @@ mod tests {
     #[test]
     fn the_table_is_in_order_and_reads_are_idempotent() {
         assert!(ACTIONS.is_sorted_by_key(|action| action.name));
-        assert!(ACTIONS.iter().all(|action| action.effect == Effect::Change || action.idempotent));
+        assert!(
+            ACTIONS
+                .iter()
+                .all(|action| action.effect == Effect::Change || action.idempotent)
+        );
     }
 }

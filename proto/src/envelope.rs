@@ -175,10 +175,15 @@ pub enum DecodeError {
 /// # Errors
 /// When it is over its bound, or a value has no MessagePack form.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
-    let body = rmp_serde::to_vec_named(message)
-        .map_err(|error| EncodeError::Encode { kind: M::KIND, why: error.to_string() })?;
+    let body = rmp_serde::to_vec_named(message).map_err(|error| EncodeError::Encode {
+        kind: M::KIND,
+        why: error.to_string(),
+    })?;
     if body.len() > M::KIND.body_bytes_max() {
-        return Err(EncodeError::TooLarge { kind: M::KIND, bytes: body.len() });
+        return Err(EncodeError::TooLarge {
+            kind: M::KIND,
+            bytes: body.len(),
+        });
     }
     Ok(body)
 }
@@ -191,16 +196,24 @@ pub fn decode<M: Message>(wire_name: &str, body: &[u8]) -> Result<M, DecodeError
     let kind = M::KIND;
     if wire_name != kind.wire_name() {
         let found = wire_name.chars().take(64).collect();
-        return Err(DecodeError::Kind { wanted: kind.wire_name(), found });
+        return Err(DecodeError::Kind {
+            wanted: kind.wire_name(),
+            found,
+        });
     }
     if body.len() > kind.body_bytes_max() {
-        return Err(DecodeError::TooLarge { kind, bytes: body.len() });
+        return Err(DecodeError::TooLarge {
+            kind,
+            bytes: body.len(),
+        });
     }
     let refused = |why: String| DecodeError::Body { kind, why };
     let mut decoder = rmp_serde::Deserializer::new(std::io::Cursor::new(body));
     decoder.set_max_depth(NESTING_MAX);
     let message = M::deserialize(&mut decoder).map_err(|error| refused(error.to_string()))?;
-    let rest = body.len().saturating_sub(usize::try_from(decoder.position()).unwrap_or(usize::MAX));
+    let rest = body
+        .len()
+        .saturating_sub(usize::try_from(decoder.position()).unwrap_or(usize::MAX));
     if rest > 0 {
         return Err(refused(format!("{rest} more bytes follow it")));
     }

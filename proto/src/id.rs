@@ -56,7 +56,10 @@ impl FromStr for HostId {
             return bad("it is longer than 200 bytes");
         }
         let name = text.to_ascii_lowercase();
-        if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b)) {
+        if !name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b))
+        {
             return bad("only letters, digits, '.', '-' and '_' are allowed");
         }
         if name.starts_with(['.', '-']) || name.ends_with('.') || name.contains("..") {
@@ -89,7 +92,10 @@ impl FromStr for KeyId {
         if text.len() > NAME_BYTES_MAX {
             return bad("it is longer than 64 bytes");
         }
-        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_@".contains(&b)) {
+        if !text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-_@".contains(&b))
+        {
             return bad("only letters, digits, '.', '-', '_' and '@' are allowed");
         }
         Ok(Self(text.into()))
@@ -130,7 +136,9 @@ macro_rules! uuid_id {
             pub fn unix_ms(&self) -> u64 {
                 self.0.get_timestamp().map_or(0, |at| {
                     let (seconds, nanos) = at.to_unix();
-                    seconds.saturating_mul(1000).saturating_add(u64::from(nanos) / 1_000_000)
+                    seconds
+                        .saturating_mul(1000)
+                        .saturating_add(u64::from(nanos) / 1_000_000)
                 })
             }
         }
@@ -233,7 +241,10 @@ mod tests {
         assert_eq!(id.unix_ms(), 1_700_000_000_123);
         assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
         let bytes = rmp_serde::to_vec_named(&id).unwrap();
-        assert_eq!(rmp_serde::from_slice::<String>(&bytes).unwrap(), id.to_string());
+        assert_eq!(
+            rmp_serde::from_slice::<String>(&bytes).unwrap(),
+            id.to_string()
+        );
         assert_eq!(rmp_serde::from_slice::<JobId>(&bytes).unwrap(), id);
     }
 }

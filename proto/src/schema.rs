@@ -41,5 +41,6 @@ fn message<M: Message + JsonSchema>() -> (String, Schema) {
 
 fn of<T: JsonSchema>() -> Schema {
     // As it is read: added fields have defaults, so none of them is required.
-    SchemaGenerator::new(SchemaSettings::draft2020_12().for_deserialize()).into_root_schema_for::<T>()
+    SchemaGenerator::new(SchemaSettings::draft2020_12().for_deserialize())
+        .into_root_schema_for::<T>()
 }

@@ -16,10 +16,14 @@ pub const JOB_DOMAIN: &[u8] = b"muster.job/1\0";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigningError {
     /// Not a private key in PKCS#8 PEM form.
-    #[error("not an ed25519 private key in PKCS#8 PEM form ({0}); make one with `muster key new NAME`")]
+    #[error(
+        "not an ed25519 private key in PKCS#8 PEM form ({0}); make one with `muster key new NAME`"
+    )]
     PrivateKey(String),
     /// Not a public key of 64 hexadecimal digits, or not a point of the curve.
-    #[error("not an ed25519 public key: 64 hexadecimal digits are wanted, as `muster key list` prints them")]
+    #[error(
+        "not an ed25519 public key: 64 hexadecimal digits are wanted, as `muster key list` prints them"
+    )]
     PublicKey,
     /// Not a signature of 128 hexadecimal digits.
     #[error("not a signature: 128 hexadecimal digits are wanted")]
@@ -91,7 +95,9 @@ impl JobVerifier {
     /// When it is not.
     pub fn verify(&self, body: &[u8], signature: &JobSignature) -> Result<(), SigningError> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0.verify_strict(&signed_bytes(body), &signature).map_err(|_| SigningError::Mismatch)
+        self.0
+            .verify_strict(&signed_bytes(body), &signature)
+            .map_err(|_| SigningError::Mismatch)
     }
 }
 
@@ -100,7 +106,8 @@ impl FromStr for JobVerifier {
 
     fn from_str(text: &str) -> Result<Self, SigningError> {
         let bytes = from_hex::<32>(text).ok_or(SigningError::PublicKey)?;
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| SigningError::PublicKey)?;
+        let key =
+            ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| SigningError::PublicKey)?;
         if key.is_weak() {
             return Err(SigningError::PublicKey);
         }
@@ -122,7 +129,9 @@ impl FromStr for JobSignature {
     type Err = SigningError;
 
     fn from_str(text: &str) -> Result<Self, SigningError> {
-        from_hex::<64>(text).map(Self).ok_or(SigningError::Signature)
+        from_hex::<64>(text)
+            .map(Self)
+            .ok_or(SigningError::Signature)
     }
 }
 
@@ -142,8 +151,15 @@ impl fmt::Debug for JobSignature {
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS.get(usize::from(value)).map_or('0', |byte| char::from(*byte));
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let digit = |value: u8| {
+        DIGITS
+            .get(usize::from(value))
+            .map_or('0', |byte| char::from(*byte))
+    };
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -180,7 +196,10 @@ mod tests {
         let sent: JobSignature = signature.to_string().parse().unwrap();
         assert_eq!(verifier.verify(b"body", &sent), Ok(()));
         assert_eq!(verifier.verify(b"bodY", &sent), Err(SigningError::Mismatch));
-        assert_eq!(other.public().verify(b"body", &sent), Err(SigningError::Mismatch));
+        assert_eq!(
+            other.public().verify(b"body", &sent),
+            Err(SigningError::Mismatch)
+        );
     }
 
     #[test]
@@ -188,7 +207,10 @@ mod tests {
         let key = SigningKey::from_bytes(&[7; 32]);
         let plain = JobSignature(key.sign(b"body").to_bytes());
         let verifier = JobSigner::from_seed(&[7; 32]).public();
-        assert_eq!(verifier.verify(b"body", &plain), Err(SigningError::Mismatch));
+        assert_eq!(
+            verifier.verify(b"body", &plain),
+            Err(SigningError::Mismatch)
+        );
     }
 
     #[test]
@@ -196,8 +218,14 @@ mod tests {
         let signer = JobSigner::from_seed(&[9; 32]);
         let again = JobSigner::from_pem(&signer.to_pem().unwrap()).unwrap();
         assert_eq!(again.public(), signer.public());
-        assert!(JobSigner::from_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----").is_err());
-        assert!("00".repeat(32).parse::<JobVerifier>().is_err(), "a weak key");
+        assert!(
+            JobSigner::from_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----")
+                .is_err()
+        );
+        assert!(
+            "00".repeat(32).parse::<JobVerifier>().is_err(),
+            "a weak key"
+        );
         assert!("zz".repeat(32).parse::<JobVerifier>().is_err());
         assert!("+1".repeat(64).parse::<JobSignature>().is_err());
         assert!("ab".parse::<JobSignature>().is_err());

@@ -42,11 +42,26 @@ pub struct ExchangeSpec {
 
 /// Every exchange; all are durable and of type topic.
 pub static EXCHANGES: &[ExchangeSpec] = &[
-    ExchangeSpec { name: JOBS, summary: "signed jobs; keys `all` and `host.<host>`; mandatory" },
-    ExchangeSpec { name: REPLIES, summary: "`ack|result|output.<job>.<host>` from agents" },
-    ExchangeSpec { name: EVENTS, summary: "`<topic>.<host>` from agents; `job.opened|note|mark.<issuer>` from controllers" },
-    ExchangeSpec { name: METRICS, summary: "`<collector>.<host>` and `presence.<host>` from agents; may be lost" },
-    ExchangeSpec { name: DEAD, summary: "dead letters of the agents' queues, with the key they came with" },
+    ExchangeSpec {
+        name: JOBS,
+        summary: "signed jobs; keys `all` and `host.<host>`; mandatory",
+    },
+    ExchangeSpec {
+        name: REPLIES,
+        summary: "`ack|result|output.<job>.<host>` from agents",
+    },
+    ExchangeSpec {
+        name: EVENTS,
+        summary: "`<topic>.<host>` from agents; `job.opened|note|mark.<issuer>` from controllers",
+    },
+    ExchangeSpec {
+        name: METRICS,
+        summary: "`<collector>.<host>` and `presence.<host>` from agents; may be lost",
+    },
+    ExchangeSpec {
+        name: DEAD,
+        summary: "dead letters of the agents' queues, with the key they came with",
+    },
 ];
 
 /// A durable stream.
@@ -70,7 +85,13 @@ pub struct StreamSpec {
 pub static STREAMS: &[StreamSpec] = &[
     StreamSpec {
         name: LEDGER,
-        bindings: &[(EVENTS, "job.#"), (EVENTS, "host.#"), (REPLIES, "ack.#"), (REPLIES, "result.#"), (DEAD, "#")],
+        bindings: &[
+            (EVENTS, "job.#"),
+            (EVENTS, "host.#"),
+            (REPLIES, "ack.#"),
+            (REPLIES, "result.#"),
+            (DEAD, "#"),
+        ],
         age_max: "30D",
         bytes_max: 4_000_000_000, // a million results of 4 KB
         segment_bytes: 50_000_000,
@@ -226,14 +247,22 @@ pub fn agent_permissions(host: &HostId) -> Permissions {
     let nothing = "^$".to_owned();
     let uuid = "[0-9a-f-]{36}";
     let words = r"([a-z0-9_-]+\.)+";
-    let writes = |exchange, keys: String| TopicPermission { exchange, write: keys, read: nothing.clone() };
+    let writes = |exchange, keys: String| TopicPermission {
+        exchange,
+        write: keys,
+        read: nothing.clone(),
+    };
     Permissions {
         configure: format!("^{own_queue}$"),
         write: format!(r"^({own_queue}|muster\.(jobs|replies|events|metrics))$"),
         read: format!(r"^({own_queue}|muster\.jobs)$"),
         topics: vec![
             // It may write to its own queue, to prove to itself that the queue still reaches it.
-            TopicPermission { exchange: JOBS, write: format!(r"^host\.{name}$"), read: format!(r"^(all|host\.{name})$") },
+            TopicPermission {
+                exchange: JOBS,
+                write: format!(r"^host\.{name}$"),
+                read: format!(r"^(all|host\.{name})$"),
+            },
             writes(REPLIES, format!(r"^(ack|result|output)\.{uuid}\.{name}$")),
             writes(EVENTS, format!("^{words}{name}$")),
             writes(METRICS, format!("^{words}{name}$")),
@@ -247,7 +276,8 @@ pub fn controller_permissions() -> Permissions {
     Permissions {
         configure: r"^muster\.ctl\.".to_owned(),
         write: r"^muster\.(ctl\..*|jobs|events|metrics)$".to_owned(),
-        read: r"^muster\.(ctl\..*|ledger|history|presence|jobs|replies|events|metrics|dead)$".to_owned(),
+        read: r"^muster\.(ctl\..*|ledger|history|presence|jobs|replies|events|metrics|dead)$"
+            .to_owned(),
         topics: Vec::new(),
     }
 }
@@ -267,7 +297,11 @@ mod tests {
         let permissions = agent_permissions(&host);
         let job = JobId::from_parts(1, [0; 10]);
         let may = |exchange: &str, key: &str| {
-            let topic = permissions.topics.iter().find(|topic| topic.exchange == exchange).unwrap();
+            let topic = permissions
+                .topics
+                .iter()
+                .find(|topic| topic.exchange == exchange)
+                .unwrap();
             regex::Regex::new(&topic.write).unwrap().is_match(key)
         };
         assert!(may(REPLIES, &result_key(job, &host)));
@@ -276,7 +310,11 @@ mod tests {
         assert!(may(JOBS, &host_key(&host)));
         let other: HostId = "lb2.example.com".parse().unwrap();
         let longer: HostId = "a.lb1.example.com".parse().unwrap();
-        for key in [result_key(job, &other), result_key(job, &longer), "result.x.lb1.example.com".into()] {
+        for key in [
+            result_key(job, &other),
+            result_key(job, &longer),
+            "result.x.lb1.example.com".into(),
+        ] {
             assert!(!may(REPLIES, &key), "{key}");
         }
         assert!(!may(JOBS, ALL_KEY));

@@ -16,7 +16,11 @@ fn kept(path: &Path, made: &Value) {
         std::fs::write(path, &text).unwrap();
     }
     let found = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(found == text, "{} is not what the code makes: run with MUSTER_BLESS=1 and look at the change", path.display());
+    assert!(
+        found == text,
+        "{} is not what the code makes: run with MUSTER_BLESS=1 and look at the change",
+        path.display()
+    );
 }
 
 #[test]
@@ -28,7 +32,10 @@ fn schemas_are_kept() {
     }
     for entry in std::fs::read_dir(&folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(made.iter().any(|(stem, _)| format!("{stem}.json") == name), "{name} belongs to no type");
+        assert!(
+            made.iter().any(|(stem, _)| format!("{stem}.json") == name),
+            "{name} belongs to no type"
+        );
     }
 }
 
@@ -37,7 +44,9 @@ fn golden_messages_fit_their_schemas() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     for (stem, schema) in schemas() {
         let path = fixtures.join(format!("{stem}.1.json"));
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
         let mut message: Value = serde_json::from_str(&text).unwrap();
         for binary in ["envelope", "bytes"] {
             // MessagePack `bin` has no JSON form; the schema calls it a string.
@@ -46,7 +55,10 @@ fn golden_messages_fit_their_schemas() {
             }
         }
         let validator = jsonschema::validator_for(schema.as_value()).unwrap();
-        let errors: Vec<String> = validator.iter_errors(&message).map(|error| error.to_string()).collect();
+        let errors: Vec<String> = validator
+            .iter_errors(&message)
+            .map(|error| error.to_string())
+            .collect();
         assert!(errors.is_empty(), "{stem}: {errors:?}");
     }
 }
@@ -54,9 +66,18 @@ fn golden_messages_fit_their_schemas() {
 #[test]
 fn definitions_are_kept() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rabbitmq");
-    kept(&folder.join("definitions.json"), &broker_definitions("muster"));
+    kept(
+        &folder.join("definitions.json"),
+        &broker_definitions("muster"),
+    );
     let of_vhost = vhost_definitions();
     for list in ["exchanges", "queues", "bindings", "policies"] {
-        assert!(of_vhost.get(list).and_then(Value::as_array).is_some_and(|items| !items.is_empty()), "{list}");
+        assert!(
+            of_vhost
+                .get(list)
+                .and_then(Value::as_array)
+                .is_some_and(|items| !items.is_empty()),
+            "{list}"
+        );
     }
 }

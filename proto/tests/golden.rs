@@ -12,7 +12,8 @@ use muster_proto::envelope::{DecodeError, Kind, Message, NESTING_MAX, decode, en
 use muster_proto::event::{Event, Severity};
 use muster_proto::id::{HostId, JobId, KeyId, MessageId};
 use muster_proto::job::{
-    Ack, JobNote, JobOpened, JobRequest, JobResult, Mark, Outcome, Output, OutputStream, Probe, Reason, ReasonCode,
+    Ack, JobNote, JobOpened, JobRequest, JobResult, Mark, Outcome, Output, OutputStream, Probe,
+    Reason, ReasonCode,
 };
 use muster_proto::metric::Metrics;
 use muster_proto::presence::{OutboxDepth, Presence};
@@ -51,21 +52,45 @@ fn request() -> JobRequest {
 
 fn check<M: Message>(number: u32, sample: Option<&M>) {
     let stem = format!("{}.{number}", M::KIND.wire_name().replace('/', "-"));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(stem);
-    let (body_path, json_path) = (path.with_added_extension("msgpack"), path.with_added_extension("json"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(stem);
+    let (body_path, json_path) = (
+        path.with_added_extension("msgpack"),
+        path.with_added_extension("json"),
+    );
     if let Some(sample) = sample
         && !body_path.exists()
     {
-        assert!(std::env::var_os("MUSTER_BLESS").is_some(), "{} is missing", body_path.display());
+        assert!(
+            std::env::var_os("MUSTER_BLESS").is_some(),
+            "{} is missing",
+            body_path.display()
+        );
         std::fs::write(&body_path, encode(sample).unwrap()).unwrap();
-        std::fs::write(&json_path, serde_json::to_string_pretty(sample).unwrap() + "\n").unwrap();
+        std::fs::write(
+            &json_path,
+            serde_json::to_string_pretty(sample).unwrap() + "\n",
+        )
+        .unwrap();
     }
-    let body = std::fs::read(&body_path).unwrap_or_else(|error| panic!("{}: {error}", body_path.display()));
+    let body = std::fs::read(&body_path)
+        .unwrap_or_else(|error| panic!("{}: {error}", body_path.display()));
     let message: M = decode(M::KIND.wire_name(), &body).unwrap();
     let says: Value = serde_json::from_str(&std::fs::read_to_string(&json_path).unwrap()).unwrap();
-    assert_eq!(serde_json::to_value(&message).unwrap(), says, "{}", body_path.display());
+    assert_eq!(
+        serde_json::to_value(&message).unwrap(),
+        says,
+        "{}",
+        body_path.display()
+    );
     if let Some(sample) = sample {
-        assert_eq!(encode(sample).unwrap(), body, "the bytes of {} have changed", body_path.display());
+        assert_eq!(
+            encode(sample).unwrap(),
+            body,
+            "the bytes of {} have changed",
+            body_path.display()
+        );
     }
     tolerates_change::<M>(&body);
 }
@@ -73,14 +98,23 @@ fn check<M: Message>(number: u32, sample: Option<&M>) {
 /// A newer writer adds fields, and a hostile one cuts or prolongs the body.
 fn tolerates_change<M: Message>(body: &[u8]) {
     let mut fields: BTreeMap<String, rmp_free::Any> = rmp_serde::from_slice(body).unwrap();
-    fields.insert("a_field_of_tomorrow".into(), rmp_free::Any(json!({ "x": [1, 2] })));
+    fields.insert(
+        "a_field_of_tomorrow".into(),
+        rmp_free::Any(json!({ "x": [1, 2] })),
+    );
     let newer = rmp_serde::to_vec_named(&fields).unwrap();
     decode::<M>(M::KIND.wire_name(), &newer).unwrap();
     for end in 0..body.len() {
-        assert!(decode::<M>(M::KIND.wire_name(), body.get(..end).unwrap()).is_err(), "cut at {end}");
+        assert!(
+            decode::<M>(M::KIND.wire_name(), body.get(..end).unwrap()).is_err(),
+            "cut at {end}"
+        );
     }
     let longer = [body, &[0xc0]].concat();
-    assert!(matches!(decode::<M>(M::KIND.wire_name(), &longer), Err(DecodeError::Body { .. })));
+    assert!(matches!(
+        decode::<M>(M::KIND.wire_name(), &longer),
+        Err(DecodeError::Body { .. })
+    ));
 }
 
 /// Any MessagePack value, `bin` included, as JSON that goes back the same way.
@@ -93,7 +127,11 @@ mod rmp_free {
     impl Serialize for Any {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             if let Some(bytes) = self.0.get("\0bin").and_then(Value::as_array) {
-                let bytes: Vec<u8> = bytes.iter().filter_map(Value::as_u64).filter_map(|b| u8::try_from(b).ok()).collect();
+                let bytes: Vec<u8> = bytes
+                    .iter()
+                    .filter_map(Value::as_u64)
+                    .filter_map(|b| u8::try_from(b).ok())
+                    .collect();
                 return serializer.serialize_bytes(&bytes);
             }
             self.0.serialize(serializer)
@@ -132,14 +170,20 @@ mod rmp_free {
                 fn visit_none<E>(self) -> Result<Any, E> {
                     Ok(Any(Value::Null))
                 }
-                fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Any, A::Error> {
+                fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                    self,
+                    mut seq: A,
+                ) -> Result<Any, A::Error> {
                     let mut items = Vec::new();
                     while let Some(Any(item)) = seq.next_element()? {
                         items.push(item);
                     }
                     Ok(Any(Value::Array(items)))
                 }
-                fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Any, A::Error> {
+                fn visit_map<A: serde::de::MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Any, A::Error> {
                     let mut fields = serde_json::Map::new();
                     while let Some((name, Any(value))) = map.next_entry::<String, Any>()? {
                         fields.insert(name, value);
@@ -186,7 +230,15 @@ fn jobs() {
 
 #[test]
 fn replies() {
-    check(1, Some(&Ack { job: job_id(), host: host(), at_ms: AT_MS, running: true }));
+    check(
+        1,
+        Some(&Ack {
+            job: job_id(),
+            host: host(),
+            at_ms: AT_MS,
+            running: true,
+        }),
+    );
     check(
         1,
         Some(&JobResult {
@@ -233,7 +285,16 @@ fn what_agents_say_by_themselves() {
         }),
     );
     let snapshot = json!({ "load": { "one": 0.25 } });
-    check(1, Some(&Metrics { host: host(), collector: "host".into(), at_ms: AT_MS, seq: 1, snapshot }));
+    check(
+        1,
+        Some(&Metrics {
+            host: host(),
+            collector: "host".into(),
+            at_ms: AT_MS,
+            seq: 1,
+            snapshot,
+        }),
+    );
     check(
         1,
         Some(&Presence {
@@ -247,29 +308,58 @@ fn what_agents_say_by_themselves() {
             started_at_ms: AT_MS - 1,
             labels: [("role".to_owned(), "lb".to_owned())].into(),
             facts: [("os.id".to_owned(), "debian".to_owned())].into(),
-            outbox: OutboxDepth { records: 1, bytes: 2, dropped: 3 },
+            outbox: OutboxDepth {
+                records: 1,
+                bytes: 2,
+                dropped: 3,
+            },
             last_job: Some(job_id()),
             last_confirm_at_ms: Some(AT_MS),
             jobs_open: 1,
             failing: [("host".to_owned(), "no /proc".to_owned())].into(),
         }),
     );
-    check(1, Some(&Mark { reader: "alice".into() }));
-    check(1, Some(&Probe { host: host(), at_ms: AT_MS }));
+    check(
+        1,
+        Some(&Mark {
+            reader: "alice".into(),
+        }),
+    );
+    check(
+        1,
+        Some(&Probe {
+            host: host(),
+            at_ms: AT_MS,
+        }),
+    );
 }
 
 #[test]
 fn every_kind_has_a_golden_file_and_every_file_a_kind() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     for kind in Kind::ALL {
         let stem = format!("{}.1.msgpack", kind.wire_name().replace('/', "-"));
-        assert!(files.iter().any(|file| file.ends_with(&stem)), "{stem} is missing");
+        assert!(
+            files.iter().any(|file| file.ends_with(&stem)),
+            "{stem} is missing"
+        );
     }
     for file in files {
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
-        let kind = name.split('.').take(2).collect::<Vec<_>>().join(".").replace("-1", "/1");
-        assert!(Kind::from_wire_name(&kind).is_some(), "{name} belongs to no message");
+        let kind = name
+            .split('.')
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(".")
+            .replace("-1", "/1");
+        assert!(
+            Kind::from_wire_name(&kind).is_some(),
+            "{name} belongs to no message"
+        );
     }
 }
 
@@ -277,8 +367,14 @@ fn every_kind_has_a_golden_file_and_every_file_a_kind() {
 fn hostile_bodies_are_refused_before_they_cost_anything() {
     let kind = Kind::Job.wire_name();
     let large = vec![0; Kind::Job.body_bytes_max() + 1];
-    assert!(matches!(decode::<JobRequest>(kind, &large), Err(DecodeError::TooLarge { .. })));
-    assert!(matches!(decode::<JobRequest>("muster.job/2", &[]), Err(DecodeError::Kind { .. })));
+    assert!(matches!(
+        decode::<JobRequest>(kind, &large),
+        Err(DecodeError::TooLarge { .. })
+    ));
+    assert!(matches!(
+        decode::<JobRequest>("muster.job/2", &[]),
+        Err(DecodeError::Kind { .. })
+    ));
 
     // args: an array in an array in an array …
     let mut deep = rmp_serde::to_vec_named(&json!({ "args": 0 })).unwrap();
@@ -286,11 +382,17 @@ fn hostile_bodies_are_refused_before_they_cost_anything() {
     deep.extend([0x81, 0xa1, b'a']);
     deep.extend(vec![0x91; NESTING_MAX + 1]);
     deep.push(0xc0);
-    assert!(matches!(decode::<JobRequest>(kind, &deep), Err(DecodeError::Body { .. })));
+    assert!(matches!(
+        decode::<JobRequest>(kind, &deep),
+        Err(DecodeError::Body { .. })
+    ));
 
     // A map that claims four billion entries.
     assert!(decode::<JobRequest>(kind, &[0xdf, 0xff, 0xff, 0xff, 0xff]).is_err());
     assert!(decode::<JobRequest>(kind, &[]).is_err());
-    let too_long = JobRequest { target: "x".repeat(70_000), ..request() };
+    let too_long = JobRequest {
+        target: "x".repeat(70_000),
+        ..request()
+    };
     assert!(encode(&too_long).is_err());
 }

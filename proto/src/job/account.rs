@@ -39,7 +39,10 @@ impl Tally {
     /// The number of hosts of which more is expected.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.iter().filter(|(state, _)| state.is_open()).map(|(_, count)| count).sum()
+        self.iter()
+            .filter(|(state, _)| state.is_open())
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Counts one more host in `state`.
@@ -77,11 +80,21 @@ pub struct Account {
 impl Account {
     /// The account of a job for `hosts`, all `pending`, or all `held` where it is rolled out in batches.
     pub fn open(hosts: impl IntoIterator<Item = HostId>, rollout: bool) -> Self {
-        let state = if rollout { HostState::Held } else { HostState::Pending };
-        let hosts: BTreeMap<_, _> =
-            hosts.into_iter().map(|host| (host, HostRecord { state, late: false })).collect();
+        let state = if rollout {
+            HostState::Held
+        } else {
+            HostState::Pending
+        };
+        let hosts: BTreeMap<_, _> = hosts
+            .into_iter()
+            .map(|host| (host, HostRecord { state, late: false }))
+            .collect();
         let tally = hosts.values().map(|record| record.state).collect();
-        Self { hosts, surprises: BTreeSet::new(), tally }
+        Self {
+            hosts,
+            surprises: BTreeSet::new(),
+            tally,
+        }
     }
 
     /// Takes note of something about `host`; the new record where it changed. A host that is not on the list is a
@@ -106,7 +119,9 @@ impl Account {
             .filter(|(host, record)| record.state.is_open() && wanted(host))
             .map(|(host, _)| host.clone())
             .collect();
-        open.into_iter().filter(|host| self.observe(host, Observation::WaitOver).is_some()).collect()
+        open.into_iter()
+            .filter(|host| self.observe(host, Observation::WaitOver).is_some())
+            .collect()
     }
 
     /// The number of hosts targeted.
@@ -232,21 +247,34 @@ mod tests {
         assert_eq!(account.give_up(|_| true), vec![host(1)]);
         assert_eq!(account.observe(&host(1), Observation::Running), None);
         let late = account.observe(&host(1), Observation::Ended(Outcome::Failed));
-        assert_eq!(late, Some(HostRecord { state: HostState::Failed, late: true }));
+        assert_eq!(
+            late,
+            Some(HostRecord {
+                state: HostState::Failed,
+                late: true
+            })
+        );
         assert!(!account.host(&host(0)).unwrap().late);
     }
 
     #[test]
     fn a_surprise_is_shown_and_not_counted() {
         let mut account = Account::open([host(0)], false);
-        assert_eq!(account.observe(&host(9), Observation::Ended(Outcome::Succeeded)), None);
+        assert_eq!(
+            account.observe(&host(9), Observation::Ended(Outcome::Succeeded)),
+            None
+        );
         assert!(account.surprises().contains(&host(9)));
         assert_eq!((account.targeted(), account.tally().total()), (1, 1));
     }
 
     #[test]
     fn what_a_host_did_outranks_what_others_say() {
-        for word in [Observation::Unroutable, Observation::DeadLettered, Observation::Ended(Outcome::Rejected)] {
+        for word in [
+            Observation::Unroutable,
+            Observation::DeadLettered,
+            Observation::Ended(Outcome::Rejected),
+        ] {
             let mut account = Account::open([host(0)], false);
             account.observe(&host(0), word);
             account.observe(&host(0), Observation::Ended(Outcome::Succeeded));

@@ -211,7 +211,10 @@ pub struct Reason {
 impl Reason {
     /// A reason of `code` in `message`'s words.
     pub fn new(code: ReasonCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::Outcome;
 
 /// Where a host stands in a job. Every targeted host is in one of these at any time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostState {
     /// Its turn in a rollout has not come.
@@ -67,7 +69,10 @@ impl HostState {
     /// Whether more is expected to happen.
     #[must_use]
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::Held | Self::Pending | Self::Acked | Self::Running)
+        matches!(
+            self,
+            Self::Held | Self::Pending | Self::Acked | Self::Running
+        )
     }
 
     /// The name on the wire and on the screen.
@@ -103,7 +108,11 @@ impl HostState {
             Self::Skipped | Self::Unroutable | Self::DeliveryExpired => 5,
             // A refusal may answer a forged copy of the job; what was really done outranks it.
             Self::Rejected => 6,
-            Self::Interrupted | Self::Cancelled | Self::ExecutionExpired | Self::Failed | Self::Succeeded => 7,
+            Self::Interrupted
+            | Self::Cancelled
+            | Self::ExecutionExpired
+            | Self::Failed
+            | Self::Succeeded => 7,
         }
     }
 }
@@ -143,7 +152,9 @@ impl Observation {
             Self::Skipped => HostState::Skipped,
             Self::Acked => HostState::Acked,
             Self::Running => HostState::Running,
-            Self::DeadLettered | Self::Ended(Outcome::DeliveryExpired) => HostState::DeliveryExpired,
+            Self::DeadLettered | Self::Ended(Outcome::DeliveryExpired) => {
+                HostState::DeliveryExpired
+            }
             Self::WaitOver => HostState::Unknown,
             Self::Ended(Outcome::Succeeded) => HostState::Succeeded,
             Self::Ended(Outcome::Failed) => HostState::Failed,
