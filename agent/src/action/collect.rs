@@ -40,14 +40,21 @@ impl Collect {
 
 /// The names in the argument, each once; all that there are where it is left out or empty.
 fn wanted(arg: Option<&Value>, known: &[String]) -> Result<Vec<String>, Failure> {
-    let items = arg.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let items = arg
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if items.is_empty() {
         return Ok(known.to_vec());
     }
     let mut names: Vec<String> = Vec::new();
     for name in items.iter().filter_map(Value::as_str) {
         if !known.iter().any(|one| one == name) {
-            let have = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let have = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
             let message = format!("no such collector {name:?}; this host has {have}");
             return Err(Failure::of(ReasonCode::BadArgument, message));
         }
@@ -65,10 +72,17 @@ mod tests {
     #[test]
     fn names_are_checked_against_what_the_host_has() {
         let known = ["host".to_owned(), "nginx".to_owned()];
-        let ask = |value: Value| wanted(Some(&value), &known).map_err(|failure| failure.reason.message);
-        assert_eq!(wanted(None, &known).map_err(|f| f.reason.message), Ok(known.to_vec()));
+        let ask =
+            |value: Value| wanted(Some(&value), &known).map_err(|failure| failure.reason.message);
+        assert_eq!(
+            wanted(None, &known).map_err(|f| f.reason.message),
+            Ok(known.to_vec())
+        );
         assert_eq!(ask(json!(["nginx", "nginx"])), Ok(vec!["nginx".to_owned()]));
         assert_eq!(ask(json!([])), Ok(known.to_vec()));
-        assert_eq!(ask(json!(["f5"])), Err("no such collector \"f5\"; this host has host, nginx".to_owned()));
+        assert_eq!(
+            ask(json!(["f5"])),
+            Err("no such collector \"f5\"; this host has host, nginx".to_owned())
+        );
     }
 }

@@ -65,10 +65,16 @@ impl JobDesk {
         self.ask(|answer| Question::Cancel(job, answer)).await
     }
 
-    async fn ask(&self, question: impl FnOnce(oneshot::Sender<Result<JobWhere, String>>) -> Question) -> Result<JobWhere, String> {
+    async fn ask(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<JobWhere, String>>) -> Question,
+    ) -> Result<JobWhere, String> {
         let stopping = || "the agent is stopping".to_owned();
         let (answer, answered) = oneshot::channel();
-        self.0.send(question(answer)).await.map_err(|_| stopping())?;
+        self.0
+            .send(question(answer))
+            .await
+            .map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
 }

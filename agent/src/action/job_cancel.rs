@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::job_status::{job_arg, shape};
 use super::{Action, ActionContext, Call, Failure, JobDesk};
 
-struct JobCancel(JobDesk);
+pub(super) struct JobCancel(pub(super) JobDesk);
 
 pub(super) fn build(context: &ActionContext) -> Box<dyn Action> {
     Box::new(JobCancel(context.desk.clone()))

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Action, ActionContext, Call, Failure, JobDesk, JobWhere};
 
-struct JobStatus(JobDesk);
+pub(super) struct JobStatus(pub(super) JobDesk);
 
 pub(super) fn build(context: &ActionContext) -> Box<dyn Action> {
     Box::new(JobStatus(context.desk.clone()))
@@ -17,7 +17,11 @@ impl Action for JobStatus {
     fn run(&self, call: Call) -> BoxFuture<'_, Result<Value, Failure>> {
         Box::pin(async move {
             let job = job_arg(&call.args)?;
-            self.0.whereabouts(job).await.map(shape).map_err(Failure::new)
+            self.0
+                .whereabouts(job)
+                .await
+                .map(shape)
+                .map_err(Failure::new)
         })
     }
 }
@@ -51,13 +55,22 @@ mod tests {
     #[test]
     fn shapes() {
         for (place, want) in [
-            (JobWhere::Unknown, json!({ "known": false, "state": "unknown", "outcome": null })),
-            (JobWhere::Running, json!({ "known": true, "state": "running", "outcome": null })),
+            (
+                JobWhere::Unknown,
+                json!({ "known": false, "state": "unknown", "outcome": null }),
+            ),
+            (
+                JobWhere::Running,
+                json!({ "known": true, "state": "running", "outcome": null }),
+            ),
             (
                 JobWhere::Finished(Some(Outcome::ExecutionExpired)),
                 json!({ "known": true, "state": "finished", "outcome": "execution-expired" }),
             ),
-            (JobWhere::CancelledAhead, json!({ "known": true, "state": "cancelled", "outcome": null })),
+            (
+                JobWhere::CancelledAhead,
+                json!({ "known": true, "state": "cancelled", "outcome": null }),
+            ),
         ] {
             assert_eq!(shape(place), want);
         }

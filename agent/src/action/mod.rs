@@ -11,8 +11,8 @@ mod job_status;
 mod output;
 mod ping;
 mod process;
-mod script_run;
 mod script_config;
+mod script_run;
 mod service;
 mod systemd;
 
@@ -60,17 +60,61 @@ pub enum Lane {
 
 /// Every action of this agent, by name: the same as are declared.
 pub static ACTIONS: &[Row] = &[
-    Row { name: "collect", lane: Lane::Work, build: collect::build },
-    Row { name: "facts", lane: Lane::Desk, build: facts::build },
-    Row { name: "job.cancel", lane: Lane::Desk, build: job_cancel::build },
-    Row { name: "job.status", lane: Lane::Desk, build: job_status::build },
-    Row { name: "ping", lane: Lane::Desk, build: ping::build },
-    Row { name: "script.run", lane: Lane::Work, build: script_run::build },
-    Row { name: "service.reload", lane: Lane::Work, build: service::reload },
-    Row { name: "service.restart", lane: Lane::Work, build: service::restart },
-    Row { name: "service.start", lane: Lane::Work, build: service::start },
-    Row { name: "service.status", lane: Lane::Work, build: service::status },
-    Row { name: "service.stop", lane: Lane::Work, build: service::stop },
+    Row {
+        name: "collect",
+        lane: Lane::Work,
+        build: collect::build,
+    },
+    Row {
+        name: "facts",
+        lane: Lane::Desk,
+        build: facts::build,
+    },
+    Row {
+        name: "job.cancel",
+        lane: Lane::Desk,
+        build: job_cancel::build,
+    },
+    Row {
+        name: "job.status",
+        lane: Lane::Desk,
+        build: job_status::build,
+    },
+    Row {
+        name: "ping",
+        lane: Lane::Desk,
+        build: ping::build,
+    },
+    Row {
+        name: "script.run",
+        lane: Lane::Work,
+        build: script_run::build,
+    },
+    Row {
+        name: "service.reload",
+        lane: Lane::Work,
+        build: service::reload,
+    },
+    Row {
+        name: "service.restart",
+        lane: Lane::Work,
+        build: service::restart,
+    },
+    Row {
+        name: "service.start",
+        lane: Lane::Work,
+        build: service::start,
+    },
+    Row {
+        name: "service.status",
+        lane: Lane::Work,
+        build: service::status,
+    },
+    Row {
+        name: "service.stop",
+        lane: Lane::Work,
+        build: service::stop,
+    },
 ];
 
 /// What an action can do.
@@ -124,7 +168,10 @@ impl Failure {
 
     /// A failure with its own code.
     pub fn of(code: ReasonCode, message: impl Into<String>) -> Self {
-        Self { reason: Reason::new(code, message), data: Value::Null }
+        Self {
+            reason: Reason::new(code, message),
+            data: Value::Null,
+        }
     }
 
     /// With data.
@@ -154,7 +201,10 @@ impl muster_proto::target::Subject for HostFacts {
     }
 
     fn value(&self, key: &str) -> Option<std::borrow::Cow<'_, str>> {
-        self.labels.get(key).or_else(|| self.facts.get(key)).map(|value| value.as_str().into())
+        self.labels
+            .get(key)
+            .or_else(|| self.facts.get(key))
+            .map(|value| value.as_str().into())
     }
 }
 
@@ -209,9 +259,23 @@ pub fn build_all(context: &ActionContext) -> Vec<Built> {
         .iter()
         .filter_map(|row| {
             let spec = muster_proto::action::find(row.name)?;
-            Some(Built { spec, lane: row.lane, action: (row.build)(context).into() })
+            Some(Built {
+                spec,
+                lane: row.lane,
+                action: (row.build)(context).into(),
+            })
         })
         .collect()
+}
+
+/// The actions that need nothing but the desk, for tests of the runner.
+#[cfg(test)]
+pub(crate) fn desk_actions(desk: &JobDesk) -> Vec<(&'static str, Arc<dyn Action>)> {
+    vec![
+        ("ping", Arc::new(ping::Ping)),
+        ("job.status", Arc::new(job_status::JobStatus(desk.clone()))),
+        ("job.cancel", Arc::new(job_cancel::JobCancel(desk.clone()))),
+    ]
 }
 
 #[cfg(test)]
@@ -220,7 +284,10 @@ mod tests {
 
     #[test]
     fn the_table_is_the_declared_one() {
-        let declared: Vec<_> = muster_proto::action::ACTIONS.iter().map(|spec| spec.name).collect();
+        let declared: Vec<_> = muster_proto::action::ACTIONS
+            .iter()
+            .map(|spec| spec.name)
+            .collect();
         let here: Vec<_> = ACTIONS.iter().map(|row| row.name).collect();
         assert_eq!(here, declared);
     }

@@ -6,7 +6,7 @@ use muster_proto::job::OutputStream;
 use tokio::sync::mpsc;
 
 /// Most bytes of output that one job sends while it runs; the result still holds head and tail of everything.
-pub const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
+const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Largest piece: a quarter of what a message may hold.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
@@ -51,13 +51,20 @@ impl OutputSink {
     }
 
     fn made(pieces: Option<mpsc::Sender<OutputPiece>>) -> Self {
-        Self(Arc::new(Mutex::new(Sink { pieces, seq: 0, sent_bytes: 0, dropped_bytes: 0 })))
+        Self(Arc::new(Mutex::new(Sink {
+            pieces,
+            seq: 0,
+            sent_bytes: 0,
+            dropped_bytes: 0,
+        })))
     }
 
     /// Takes output over.
     pub fn write(&self, stream: OutputStream, bytes: &[u8]) {
         let mut sink = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        bytes.chunks(PIECE_BYTES_MAX).for_each(|piece| sink.send(stream, piece));
+        bytes
+            .chunks(PIECE_BYTES_MAX)
+            .for_each(|piece| sink.send(stream, piece));
     }
 
     /// Says how much was left out at the end, where anything was.
@@ -72,7 +79,9 @@ impl OutputSink {
 impl Sink {
     fn send(&mut self, stream: OutputStream, bytes: &[u8]) {
         let bytes_count = bytes.len() as u64;
-        if self.sent_bytes + bytes_count > OUTPUT_BYTES_MAX || !self.send_piece(stream, bytes.to_vec()) {
+        if self.sent_bytes + bytes_count > OUTPUT_BYTES_MAX
+            || !self.send_piece(stream, bytes.to_vec())
+        {
             self.dropped_bytes += bytes_count;
         } else {
             self.sent_bytes += bytes_count;
@@ -80,8 +89,15 @@ impl Sink {
     }
 
     fn send_piece(&mut self, stream: OutputStream, bytes: Vec<u8>) -> bool {
-        let Some(pieces) = &self.pieces else { return true };
-        let piece = OutputPiece { seq: self.seq, stream, bytes, dropped_bytes: self.dropped_bytes };
+        let Some(pieces) = &self.pieces else {
+            return true;
+        };
+        let piece = OutputPiece {
+            seq: self.seq,
+            stream,
+            bytes,
+            dropped_bytes: self.dropped_bytes,
+        };
         let sent = pieces.try_send(piece).is_ok();
         if sent {
             self.seq += 1;
@@ -103,7 +119,10 @@ mod tests {
         sink.write(OutputStream::Stdout, &vec![b'x'; 20 * 1024]);
         assert_eq!(pieces.try_recv().unwrap().bytes.len(), PIECE_BYTES_MAX);
         let second = pieces.try_recv().unwrap();
-        assert_eq!((second.seq, second.bytes.len(), second.dropped_bytes), (1, 4096, 0));
+        assert_eq!(
+            (second.seq, second.bytes.len(), second.dropped_bytes),
+            (1, 4096, 0)
+        );
         sink.write(OutputStream::Stderr, &vec![b'x'; 2 * 1024 * 1024]);
         sink.close(OutputStream::Stderr);
         let mut sent = 20 * 1024_u64;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Action, ActionContext, Call, Failure};
 
-struct Ping;
+pub(super) struct Ping;
 
 pub(super) fn build(_: &ActionContext) -> Box<dyn Action> {
     Box::new(Ping)

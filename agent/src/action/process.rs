@@ -88,10 +88,22 @@ impl Drop for Group {
 ///
 /// # Errors
 /// When it could not be started.
-pub(super) async fn run(command: &mut Command, stop: &CancellationToken, output: &OutputSink) -> std::io::Result<Ended> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+pub(super) async fn run(
+    command: &mut Command,
+    stop: &CancellationToken,
+    output: &OutputSink,
+) -> std::io::Result<Ended> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
     let mut child = command.spawn()?;
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     let group = Group(pid);
     let (stdout_pipe, stderr_pipe) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
@@ -105,15 +117,36 @@ pub(super) async fn run(command: &mut Command, stop: &CancellationToken, output:
     };
     let (ends, (), ()) = tokio::join!(
         ends,
-        read(stdout_pipe, &mut stdout, OutputStream::Stdout, output, &ended),
-        read(stderr_pipe, &mut stderr, OutputStream::Stderr, output, &ended),
+        read(
+            stdout_pipe,
+            &mut stdout,
+            OutputStream::Stdout,
+            output,
+            &ended
+        ),
+        read(
+            stderr_pipe,
+            &mut stderr,
+            OutputStream::Stderr,
+            output,
+            &ended
+        ),
     );
     output.close(OutputStream::Stdout);
     let (status, stopped) = ends;
-    Ok(Ended { status, stopped, stdout, stderr })
+    Ok(Ended {
+        status,
+        stopped,
+        stdout,
+        stderr,
+    })
 }
 
-async fn wait(child: &mut Child, group: &Group, stop: &CancellationToken) -> (Option<ExitStatus>, bool) {
+async fn wait(
+    child: &mut Child,
+    group: &Group,
+    stop: &CancellationToken,
+) -> (Option<ExitStatus>, bool) {
     tokio::select! {
         biased;
         status = child.wait() => return (status.ok(), false),

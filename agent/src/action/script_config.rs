@@ -45,20 +45,41 @@ impl ScriptSection {
     pub fn parse(&self, name: &str) -> Result<Script, String> {
         let refused = |key: &str, what: String| format!("[scripts.{name}] {key}: {what}");
         if !self.path.is_absolute() {
-            return Err(refused("path", format!("expected an absolute path, found {}", self.path.display())));
+            return Err(refused(
+                "path",
+                format!("expected an absolute path, found {}", self.path.display()),
+            ));
         }
-        let sha256 = sha256_from_hex(&self.sha256)
-            .ok_or_else(|| refused("sha256", format!("expected 64 hexadecimal digits (sha256sum {}), found {:?}", self.path.display(), self.sha256)))?;
+        let sha256 = sha256_from_hex(&self.sha256).ok_or_else(|| {
+            refused(
+                "sha256",
+                format!(
+                    "expected 64 hexadecimal digits (sha256sum {}), found {:?}",
+                    self.path.display(),
+                    self.sha256
+                ),
+            )
+        })?;
         let run_limit = match self.run_limit {
             None => None,
             Some(limit) => Some(
                 Duration::try_from(limit)
                     .ok()
                     .filter(|limit| *limit >= Duration::from_secs(1))
-                    .ok_or_else(|| refused("run_limit", format!("expected a duration of at least 1s, found {limit}")))?,
+                    .ok_or_else(|| {
+                        refused(
+                            "run_limit",
+                            format!("expected a duration of at least 1s, found {limit}"),
+                        )
+                    })?,
             ),
         };
-        Ok(Script { path: self.path.clone(), sha256, run_limit, user: self.user.clone() })
+        Ok(Script {
+            path: self.path.clone(),
+            sha256,
+            run_limit,
+            user: self.user.clone(),
+        })
     }
 }
 

@@ -37,7 +37,10 @@ struct ScriptRun {
 }
 
 pub(super) fn build(context: &ActionContext) -> Box<dyn Action> {
-    Box::new(ScriptRun { scripts: context.scripts.clone(), run_dir: context.run_dir.clone() })
+    Box::new(ScriptRun {
+        scripts: context.scripts.clone(),
+        run_dir: context.run_dir.clone(),
+    })
 }
 
 impl Action for ScriptRun {
@@ -76,30 +79,57 @@ impl Drop for Copy {
 
 impl ScriptRun {
     async fn script(&self, call: Call) -> Result<Value, Failure> {
-        let name = call.args.get("name").and_then(Value::as_str).unwrap_or_default();
+        let name = call
+            .args
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let Some(script) = self.scripts.get(name) else {
-            return Err(Failure::of(ReasonCode::BadArgument, format!("no script {name:?} in this host's config ({})", self.known())));
+            return Err(Failure::of(
+                ReasonCode::BadArgument,
+                format!(
+                    "no script {name:?} in this host's config ({})",
+                    self.known()
+                ),
+            ));
         };
-        let args: Vec<&str> =
-            call.args.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let args: Vec<&str> = call
+            .args
+            .get("args")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let user = match &script.user {
             None => None,
-            Some(user) => Some(find_user(user).map_err(|why| Failure::new(format!("script {name}: {why}")))?),
+            Some(user) => {
+                Some(find_user(user).map_err(|why| Failure::new(format!("script {name}: {why}")))?)
+            }
         };
-        let content = read_checked(script).map_err(|why| Failure::new(format!("script {name}: {why}")))?;
+        let content =
+            read_checked(script).map_err(|why| Failure::new(format!("script {name}: {why}")))?;
         if call.dry_run {
             return Ok(json!({
                 "would_run": script.path, "args": args, "sha256": to_hex(&script.sha256), "user": script.user,
             }));
         }
         let (copy, path) = self.copy(&call, &content, user).map_err(|error| {
-            Failure::new(format!("script {name}: could not write a private copy in {}: {error}", self.run_dir.display()))
+            Failure::new(format!(
+                "script {name}: could not write a private copy in {}: {error}",
+                self.run_dir.display()
+            ))
         })?;
         drop(content);
         let mut command = Command::new(&path);
         command.args(&args).env_clear().current_dir("/");
-        command.env("PATH", PATH).env("LANG", "C.UTF-8").env("MUSTER_JOB_ID", call.job.to_string());
-        command.env("MUSTER_ISSUER", call.issuer.as_str()).env("MUSTER_SCRIPT", name);
+        command
+            .env("PATH", PATH)
+            .env("LANG", "C.UTF-8")
+            .env("MUSTER_JOB_ID", call.job.to_string());
+        command
+            .env("MUSTER_ISSUER", call.issuer.as_str())
+            .env("MUSTER_SCRIPT", name);
         if let Some(user) = user {
             command.uid(user.uid).gid(user.gid);
         }
@@ -126,7 +156,11 @@ impl ScriptRun {
         std::fs::set_permissions(&self.run_dir, Permissions::from_mode(0o711))?;
         let path = self.run_dir.join(call.job.to_string());
         let copy = Copy(path.clone());
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o200).open(&path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o200)
+            .open(&path)?;
         file.write_all(content)?;
         match user {
             // Its group may read it, nobody may write to it.
@@ -163,11 +197,17 @@ async fn within(script: &Script, command: &mut Command, call: &Call) -> io::Resu
     }
 }
 
-async fn start(command: &mut Command, stop: &tokio_util::sync::CancellationToken, call: &Call) -> io::Result<Ended> {
+async fn start(
+    command: &mut Command,
+    stop: &tokio_util::sync::CancellationToken,
+    call: &Call,
+) -> io::Result<Ended> {
     let mut tries = 0;
     loop {
         match process::run(command, stop, &call.output).await {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => {
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES =>
+            {
                 tries += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
@@ -189,20 +229,36 @@ fn outcome(name: &str, ended: Ended, limited: bool, duration_ms: u64) -> Result<
     });
     let failure = |reason, message: String| Err(Failure::of(reason, message).with(data.clone()));
     match (code, signal) {
-        _ if limited => failure(ReasonCode::RunLimit, format!("script {name} was ended at the run limit of its config")),
+        _ if limited => failure(
+            ReasonCode::RunLimit,
+            format!("script {name} was ended at the run limit of its config"),
+        ),
         // Whatever it makes of TERM: it was not let to its end.
-        _ if stopped => failure(ReasonCode::ActionFailed, format!("script {name} was told to end")),
+        _ if stopped => failure(
+            ReasonCode::ActionFailed,
+            format!("script {name} was told to end"),
+        ),
         (Some(0), _) => Ok(data),
-        (Some(code), _) => failure(ReasonCode::ExitStatus, format!("script {name} ended with exit status {code}")),
-        (None, Some(signal)) => failure(ReasonCode::Signal, format!("script {name} was ended by signal {signal}")),
-        (None, None) => failure(ReasonCode::ActionFailed, format!("script {name} ended, but how is not known")),
+        (Some(code), _) => failure(
+            ReasonCode::ExitStatus,
+            format!("script {name} ended with exit status {code}"),
+        ),
+        (None, Some(signal)) => failure(
+            ReasonCode::Signal,
+            format!("script {name} was ended by signal {signal}"),
+        ),
+        (None, None) => failure(
+            ReasonCode::ActionFailed,
+            format!("script {name} ended, but how is not known"),
+        ),
     }
 }
 
 /// The script's content, if it is what the config says.
 fn read_checked(script: &Script) -> Result<Vec<u8>, String> {
     let path = script.path.display();
-    let content = read_bounded(&script.path).map_err(|error| format!("could not read {path}: {error}"))?;
+    let content =
+        read_bounded(&script.path).map_err(|error| format!("could not read {path}: {error}"))?;
     let found: [u8; 32] = Sha256::digest(&content).into();
     if found != script.sha256 {
         return Err(format!(
@@ -228,13 +284,16 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn find_user(user: &str) -> Result<User, String> {
-    if let Some((uid, gid)) = user.split_once(':') {
-        if let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) {
-            return Ok(User { uid, gid });
-        }
+    if let Some((uid, gid)) = user.split_once(':')
+        && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
+    {
+        return Ok(User { uid, gid });
     }
-    let passwd = std::fs::read_to_string("/etc/passwd").map_err(|error| format!("could not read /etc/passwd: {error}"))?;
-    user_in(&passwd, user).ok_or_else(|| format!("no user {user:?} in /etc/passwd; write uid:gid for one of elsewhere"))
+    let passwd = std::fs::read_to_string("/etc/passwd")
+        .map_err(|error| format!("could not read /etc/passwd: {error}"))?;
+    user_in(&passwd, user).ok_or_else(|| {
+        format!("no user {user:?} in /etc/passwd; write uid:gid for one of elsewhere")
+    })
 }
 
 fn user_in(passwd: &str, user: &str) -> Option<User> {
@@ -242,11 +301,14 @@ fn user_in(passwd: &str, user: &str) -> Option<User> {
         let mut parts = line.split(':');
         let (name, _, uid, gid) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         (name == user).then_some(())?;
-        Some(User { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+        Some(User {
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+        })
     })
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 #[path = "script_run_tests.rs"]
 mod tests;

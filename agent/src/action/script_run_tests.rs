@@ -36,7 +36,10 @@ fn with_limit(script: &str, run_limit: Option<jiff::SignedDuration>, user: Optio
         user: user.map(str::to_owned),
     };
     let scripts = Scripts::from([("it".to_owned(), section.parse("it").unwrap())]);
-    let action = ScriptRun { scripts, run_dir: dir.path().join("run") };
+    let action = ScriptRun {
+        scripts,
+        run_dir: dir.path().join("run"),
+    };
     Host { dir, action }
 }
 
@@ -65,7 +68,8 @@ async fn failure(host: &Host, call: Call) -> Failure {
 }
 
 fn alive(pid: &str) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
     !status.is_empty() && !status.contains("State:\tZ")
 }
 
@@ -85,17 +89,38 @@ async fn arguments_go_through_as_they_are() {
     let data = ok(&host, it(&["a b", "$(id)", "; ls", "*", ""])).await;
     assert_eq!(data["stdout"], "<a b><$(id)><; ls><*><>");
     assert_eq!(data["stderr"], "oops\n");
-    assert_eq!((&data["exit_code"], &data["signal"]), (&json!(0), &json!(null)));
+    assert_eq!(
+        (&data["exit_code"], &data["signal"]),
+        (&json!(0), &json!(null))
+    );
     assert_eq!(data["stdout_truncated_bytes"], 0);
-    assert_eq!(std::fs::read_dir(host.dir.path().join("run")).unwrap().count(), 0, "the copy is gone");
+    assert_eq!(
+        std::fs::read_dir(host.dir.path().join("run"))
+            .unwrap()
+            .count(),
+        0,
+        "the copy is gone"
+    );
 }
 
 #[tokio::test]
 async fn the_environment_is_ours_alone_and_stdin_is_empty() {
-    let host = host("#!/bin/sh\ncat\npwd\nenv | cut -d= -f1 | sort | tr '\\n' ' '\necho $MUSTER_JOB_ID\n");
+    let host =
+        host("#!/bin/sh\ncat\npwd\nenv | cut -d= -f1 | sort | tr '\\n' ' '\necho $MUSTER_JOB_ID\n");
     let data = ok(&host, it(&[])).await;
-    let want = format!("/\nLANG MUSTER_ISSUER MUSTER_JOB_ID MUSTER_SCRIPT PATH PWD {}\n", JobId::from_parts(1, [1; 10]));
-    assert_eq!(data["stdout"].as_str().unwrap().replace("OLDPWD ", "").replace("SHLVL ", "").replace("_ ", ""), want);
+    let want = format!(
+        "/\nLANG MUSTER_ISSUER MUSTER_JOB_ID MUSTER_SCRIPT PATH PWD {}\n",
+        JobId::from_parts(1, [1; 10])
+    );
+    assert_eq!(
+        data["stdout"]
+            .as_str()
+            .unwrap()
+            .replace("OLDPWD ", "")
+            .replace("SHLVL ", "")
+            .replace("_ ", ""),
+        want
+    );
 }
 
 #[tokio::test]
@@ -103,10 +128,16 @@ async fn exit_status_and_signal_are_told() {
     let host = host("#!/bin/sh\necho x\n[ \"$1\" = kill ] && kill -9 $$\nexit $1\n");
     let failed = failure(&host, it(&["7"])).await;
     assert_eq!(failed.reason.code, ReasonCode::ExitStatus);
-    assert_eq!((&failed.data["exit_code"], &failed.data["stdout"]), (&json!(7), &json!("x\n")));
+    assert_eq!(
+        (&failed.data["exit_code"], &failed.data["stdout"]),
+        (&json!(7), &json!("x\n"))
+    );
     let failed = failure(&host, it(&["kill"])).await;
     assert_eq!(failed.reason.code, ReasonCode::Signal);
-    assert_eq!((&failed.data["exit_code"], &failed.data["signal"]), (&json!(null), &json!(9)));
+    assert_eq!(
+        (&failed.data["exit_code"], &failed.data["signal"]),
+        (&json!(null), &json!(9))
+    );
 }
 
 #[tokio::test]
@@ -115,13 +146,32 @@ async fn what_is_not_allowed_is_not_run() {
     let mark = host.dir.path().join("mark");
     let mark_text = mark.to_str().unwrap();
     let failed = failure(&host, call(json!({ "name": "other" }))).await;
-    assert_eq!(failed.reason, Reason::new(ReasonCode::BadArgument, "no script \"other\" in this host's config (it names it)"));
-    std::fs::write(host.dir.path().join("script"), "#!/bin/sh\ntouch \"$1\" #\n").unwrap();
+    assert_eq!(
+        failed.reason,
+        Reason::new(
+            ReasonCode::BadArgument,
+            "no script \"other\" in this host's config (it names it)"
+        )
+    );
+    std::fs::write(
+        host.dir.path().join("script"),
+        "#!/bin/sh\ntouch \"$1\" #\n",
+    )
+    .unwrap();
     let failed = failure(&host, it(&[mark_text])).await;
-    assert!(failed.reason.message.contains("is not what the config allows: its SHA-256 is "), "{failed:?}");
+    assert!(
+        failed
+            .reason
+            .message
+            .contains("is not what the config allows: its SHA-256 is "),
+        "{failed:?}"
+    );
     std::fs::remove_file(host.dir.path().join("script")).unwrap();
     let failed = failure(&host, it(&[mark_text])).await;
-    assert!(failed.reason.message.contains("could not read "), "{failed:?}");
+    assert!(
+        failed.reason.message.contains("could not read "),
+        "{failed:?}"
+    );
     assert!(!mark.exists());
 }
 
@@ -129,7 +179,10 @@ async fn what_is_not_allowed_is_not_run() {
 async fn a_dry_run_says_what_would_run() {
     let host = host("#!/bin/sh\ntouch \"$1\"\n");
     let mark = host.dir.path().join("mark");
-    let call = Call { dry_run: true, ..it(&[mark.to_str().unwrap()]) };
+    let call = Call {
+        dry_run: true,
+        ..it(&[mark.to_str().unwrap()])
+    };
     let data = ok(&host, call).await;
     assert_eq!(data["would_run"], json!(host.dir.path().join("script")));
     assert!(!mark.exists());
@@ -143,8 +196,15 @@ async fn a_script_that_changes_while_it_runs_is_the_one_that_was_hashed() {
     let run = host.action.run(it(&[go.to_str().unwrap()]));
     let change = async {
         let copies = host.dir.path().join("run");
-        eventually("it runs", || std::fs::read_dir(&copies).is_ok_and(|dir| dir.count() == 1)).await;
-        std::fs::write(host.dir.path().join("script"), "#!/bin/sh\nwhile [ ! -e \"$1\" ]; do sleep 0.05; done\necho new\n").unwrap();
+        eventually("it runs", || {
+            std::fs::read_dir(&copies).is_ok_and(|dir| dir.count() == 1)
+        })
+        .await;
+        std::fs::write(
+            host.dir.path().join("script"),
+            "#!/bin/sh\nwhile [ ! -e \"$1\" ]; do sleep 0.05; done\necho new\n",
+        )
+        .unwrap();
         std::fs::write(&go, "").unwrap();
     };
     let (data, ()) = tokio::join!(run, change);
@@ -165,19 +225,30 @@ async fn a_child_that_leaves_the_group_does_not_hang_the_job() {
     let data = ok(&host, it(&[])).await;
     let text = data["stdout"].as_str().unwrap();
     assert!(text.contains("done\n"), "{text}");
-    let pid = text.lines().next().unwrap().parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    let pid = text
+        .lines()
+        .next()
+        .unwrap()
+        .parse()
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 #[tokio::test]
 async fn a_stop_is_term_for_the_whole_group() {
-    let host = host("#!/bin/sh\ntrap 'echo told; exit 0' TERM\nsleep 1000 &\necho $! > \"$1\"\nwait\n");
+    let host =
+        host("#!/bin/sh\ntrap 'echo told; exit 0' TERM\nsleep 1000 &\necho $! > \"$1\"\nwait\n");
     let pid_file = host.dir.path().join("pid");
     let call = it(&[pid_file.to_str().unwrap()]);
     let stop = call.stop.clone();
     let run = host.action.run(call);
     let end = async {
-        eventually("it has written its pid", || std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n'))).await;
+        eventually("it has written its pid", || {
+            std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n'))
+        })
+        .await;
         stop.cancel();
     };
     let (got, ()) = tokio::join!(run, end);
@@ -189,9 +260,17 @@ async fn a_stop_is_term_for_the_whole_group() {
 
 #[tokio::test]
 async fn one_that_ignores_term_is_killed() {
-    let host = with_limit("#!/bin/sh\ntrap '' TERM\necho $$\nwhile :; do sleep 1; done\n", Some(jiff::SignedDuration::from_secs(1)), None);
+    let host = with_limit(
+        "#!/bin/sh\ntrap '' TERM\necho $$\nwhile :; do sleep 1; done\n",
+        Some(jiff::SignedDuration::from_secs(1)),
+        None,
+    );
     let failed = failure(&host, it(&[])).await;
-    assert_eq!(failed.reason.code, ReasonCode::RunLimit, "the config's own limit");
+    assert_eq!(
+        failed.reason.code,
+        ReasonCode::RunLimit,
+        "the config's own limit"
+    );
     assert_eq!(failed.data["signal"], 9);
     assert!(!alive(failed.data["stdout"].as_str().unwrap()));
 }
@@ -202,7 +281,9 @@ async fn a_dropped_run_takes_its_processes_along() {
     let pid_file = host.dir.path().join("pid");
     {
         let run = host.action.run(it(&[pid_file.to_str().unwrap()]));
-        let started = eventually("it has written its pid", || std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n')));
+        let started = eventually("it has written its pid", || {
+            std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n'))
+        });
         tokio::select! {
             got = run => assert!(got.is_err(), "it runs until it is ended"),
             () = started => {}
@@ -216,10 +297,16 @@ async fn a_dropped_run_takes_its_processes_along() {
 async fn output_is_bounded_and_streamed() {
     let host = host("#!/bin/sh\necho start\nhead -c 3000000 /dev/zero | tr '\\0' x\necho end\n");
     let (sender, mut pieces) = mpsc::channel::<OutputPiece>(1000);
-    let call = Call { output: OutputSink::new(sender), ..it(&[]) };
+    let call = Call {
+        output: OutputSink::new(sender),
+        ..it(&[])
+    };
     let data = ok(&host, call).await;
     let text = data["stdout"].as_str().unwrap();
-    assert!(text.starts_with("start\nxxx") && text.ends_with("xxxend\n"), "head and tail are kept");
+    assert!(
+        text.starts_with("start\nxxx") && text.ends_with("xxxend\n"),
+        "head and tail are kept"
+    );
     let all = "start\n".len() + 3_000_000 + "end\n".len();
     let left_out = all - 2 * process::KEPT_BYTES_MAX;
     assert_eq!(data["stdout_truncated_bytes"], json!(left_out));
@@ -245,18 +332,34 @@ async fn it_runs_as_another_user() {
     if !rustix::process::geteuid().is_root() {
         return; // only root may
     }
-    let host = with_limit("#!/bin/sh\nid -u; id -g; id -G\n", None, Some("65534:65534"));
+    let host = with_limit(
+        "#!/bin/sh\nid -u; id -g; id -G\n",
+        None,
+        Some("65534:65534"),
+    );
     assert_eq!(ok(&host, it(&[])).await["stdout"], "65534\n65534\n65534\n");
     let unknown = with_limit("#!/bin/sh\n", None, Some("no-such-user"));
     let failed = failure(&unknown, it(&[])).await;
-    assert!(failed.reason.message.contains("no user \"no-such-user\" in /etc/passwd"), "{failed:?}");
+    assert!(
+        failed
+            .reason
+            .message
+            .contains("no user \"no-such-user\" in /etc/passwd"),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_program_that_cannot_start_says_why() {
     let host = host("#!/no/such/interpreter\n");
     let failed = failure(&host, it(&[])).await;
-    assert!(failed.reason.message.starts_with("script it: could not start it: No such file"), "{failed:?}");
+    assert!(
+        failed
+            .reason
+            .message
+            .starts_with("script it: could not start it: No such file"),
+        "{failed:?}"
+    );
 }
 
 #[test]
@@ -277,12 +380,24 @@ fn sections_are_checked() {
             run_limit: run_limit.map(jiff::SignedDuration::from_millis),
             user: None,
         };
-        section.parse("x").map(|_| ()).map_err(|error| error.split(':').next().unwrap_or_default().to_owned())
+        section
+            .parse("x")
+            .map(|_| ())
+            .map_err(|error| error.split(':').next().unwrap_or_default().to_owned())
     };
     let sum = "ab".repeat(32);
     assert_eq!(section("/a", &sum, Some(1000)), Ok(()));
     assert_eq!(section("a", &sum, None), Err("[scripts.x] path".to_owned()));
-    assert_eq!(section("/a", "abc", None), Err("[scripts.x] sha256".to_owned()));
-    assert_eq!(section("/a", &"+1".repeat(32), None), Err("[scripts.x] sha256".to_owned()));
-    assert_eq!(section("/a", &sum, Some(0)), Err("[scripts.x] run_limit".to_owned()));
+    assert_eq!(
+        section("/a", "abc", None),
+        Err("[scripts.x] sha256".to_owned())
+    );
+    assert_eq!(
+        section("/a", &"+1".repeat(32), None),
+        Err("[scripts.x] sha256".to_owned())
+    );
+    assert_eq!(
+        section("/a", &sum, Some(0)),
+        Err("[scripts.x] run_limit".to_owned())
+    );
 }

@@ -28,12 +28,22 @@ pub(super) struct End {
 
 impl End {
     pub(super) fn of(outcome: Outcome, reason: Reason) -> Self {
-        Self { outcome, reason: Some(reason), data: Value::Null }
+        Self {
+            outcome,
+            reason: Some(reason),
+            data: Value::Null,
+        }
     }
 }
 
 /// A job's result, cut to its bound.
-pub(super) fn result(job: JobId, host: &HostId, end: End, times: Times, dry_run: bool) -> JobResult {
+pub(super) fn result(
+    job: JobId,
+    host: &HostId,
+    end: End,
+    times: Times,
+    dry_run: bool,
+) -> JobResult {
     bounded(JobResult {
         job,
         host: host.clone(),
@@ -83,16 +93,26 @@ mod tests {
 
     #[test]
     fn a_result_that_is_too_large_keeps_everything_but_its_data() {
-        let Ok(host) = "h1".parse::<HostId>() else { return };
+        let Ok(host) = "h1".parse::<HostId>() else {
+            return;
+        };
         let end = End {
             outcome: Outcome::Failed,
             reason: Some(Reason::new(ReasonCode::ActionFailed, "é".repeat(5000))),
             data: Value::from("x".repeat(2_000_000)),
         };
-        let times = Times { received_at_ms: 1, started_at_ms: Some(2), finished_at_ms: 3 };
+        let times = Times {
+            received_at_ms: 1,
+            started_at_ms: Some(2),
+            finished_at_ms: 3,
+        };
         let result = result(JobId::from_parts(1, [0; 10]), &host, end, times, false);
         assert_eq!(result.outcome, Outcome::Failed);
         assert_eq!(result.data.get("data_bytes"), Some(&Value::from(2_000_002)));
-        assert!(result.reason.is_some_and(|reason| reason.message.len() <= REASON_BYTES_MAX));
+        assert!(
+            result
+                .reason
+                .is_some_and(|reason| reason.message.len() <= REASON_BYTES_MAX)
+        );
     }
 }

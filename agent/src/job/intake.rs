@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_proto::action::Effect;
+use muster_proto::action::{ActionSpec, Effect};
 use muster_proto::event::Severity;
 use muster_proto::id::JobId;
-use muster_proto::job::{Outcome, Reason, ReasonCode};
+use muster_proto::job::{JobRequest, Outcome, Reason, ReasonCode};
 use tokio::time::Instant;
 
 use super::answer::{self, End, Times};
@@ -15,7 +15,7 @@ use super::replies::AckSlot;
 use super::run_one::{StopWhy, Stopper};
 use super::runner::Runner;
 use super::{Acknowledge, Delivery, JobCounters, Refusal, Signed, Verified, verify};
-use crate::action::{JobWhere, Question};
+use crate::action::{Action, JobWhere, Lane, Question};
 use crate::state::{Begun, JobStage, NewEvent, NewJob, StateError};
 
 /// Shortest time between two events about garbage on the queue.
@@ -32,21 +32,44 @@ impl Runner {
             key_id: delivery.key_id.as_deref(),
             signature: delivery.signature.as_deref(),
         };
-        match verify(message, &self.access, &*facts, received_at_ms, self.clock_tolerance) {
+        match verify(
+            message,
+            &self.access,
+            &*facts,
+            received_at_ms,
+            self.clock_tolerance,
+        ) {
             Ok(verified) => {
                 self.last_job = Some(verified.request.id);
                 self.take_job(verified, delivery, received_at_ms).await;
             }
             Err(Refusal::Garbage(why)) => self.refuse_garbage(&delivery, &why).await,
-            Err(Refusal::Job { job, dry_run, outcome, reason }) => {
-                // A job that was taken in time and comes again past its deadline is not expired.
-                if outcome == Outcome::DeliveryExpired && self.is_known(job).await {
+            Err(Refusal::Job {
+                job,
+                dry_run,
+                outcome,
+                reason,
+            }) => {
+                // A job that was taken and comes again past its deadline, or after labels or policy have changed, has
+                // its own end. A forgery has no say in this.
+                if is_signed(&reason) && self.is_known(job).await {
                     return self.take_again(job, delivery.acker).await;
                 }
                 tracing::info!(%job, ?outcome, code = ?reason.code, why = reason.message, "refused a job");
                 let expired = outcome == Outcome::DeliveryExpired;
-                JobCounters::count(if expired { &self.counters.expired } else { &self.counters.refused });
-                self.answer(None, job, End::of(outcome, reason), received_at_ms, dry_run, delivery.acker);
+                JobCounters::count(if expired {
+                    &self.counters.expired
+                } else {
+                    &self.counters.refused
+                });
+                self.answer(
+                    None,
+                    job,
+                    End::of(outcome, reason),
+                    received_at_ms,
+                    dry_run,
+                    delivery.acker,
+                );
             }
         }
     }
@@ -57,17 +80,17 @@ impl Runner {
         if self.is_in_hand(job) {
             return self.take_again(job, delivery.acker).await;
         }
-        let Some(built) = self.actions.get(spec.name) else {
-            let reason = Reason::new(ReasonCode::UnknownAction, format!("this agent was built without {}", spec.name));
-            self.answer(Some(job), job, End::of(Outcome::Rejected, reason), received_at_ms, dry_run, delivery.acker);
-            return;
+        let (action, lane) = match self.admit(&request, spec) {
+            Ok(found) => found,
+            Err(_) if self.is_known(job).await => {
+                return self.take_again(job, delivery.acker).await;
+            }
+            Err(reason) => {
+                JobCounters::count(&self.counters.refused);
+                let end = End::of(Outcome::Rejected, reason);
+                return self.answer(Some(job), job, end, received_at_ms, dry_run, delivery.acker);
+            }
         };
-        if let Err(reason) = built.action.admit(&request.args) {
-            JobCounters::count(&self.counters.refused);
-            self.answer(Some(job), job, End::of(Outcome::Rejected, reason), received_at_ms, dry_run, delivery.acker);
-            return;
-        }
-        let (action, lane) = (built.action.clone(), built.lane);
         let starts = self.registry.has_place(lane);
         let mut live = Live {
             request,
@@ -81,15 +104,11 @@ impl Runner {
             stopper: Stopper::default(),
             slot: None,
         };
-        if spec.effect == Effect::Read {
-            if self.registry.cancelled_ahead.contains(job) {
-                return self.answer(Some(job), job, cancelled_ahead(), received_at_ms, dry_run, delivery.acker);
-            }
-            if !self.registry.has_room(lane) {
-                return self.refuse_busy(job, received_at_ms, dry_run, delivery.acker);
-            }
-            live.slot = Some(AckSlot::new(delivery.acker));
-        } else if !self.record(&live, delivery, starts).await {
+        let taken = match spec.effect {
+            Effect::Read => self.take_read(&mut live, delivery),
+            Effect::Change => self.record(&live, delivery, starts).await,
+        };
+        if !taken {
             return;
         }
         JobCounters::count(&self.counters.accepted);
@@ -102,9 +121,40 @@ impl Runner {
         }
     }
 
+    /// The action, if this host has it and its config lets jobs ask this of it.
+    fn admit(
+        &self,
+        request: &JobRequest,
+        spec: &ActionSpec,
+    ) -> Result<(Arc<dyn Action>, Lane), Reason> {
+        let Some(built) = self.actions.get(spec.name) else {
+            let why = format!("this agent was built without {}", spec.name);
+            return Err(Reason::new(ReasonCode::UnknownAction, why));
+        };
+        built.action.admit(&request.args)?;
+        Ok((built.action.clone(), built.lane))
+    }
+
+    /// Takes a job that only reads: its delivery is acknowledged with its answer. `false` where it is not to be run.
+    fn take_read(&mut self, live: &mut Live, delivery: Delivery) -> bool {
+        let (job, dry_run) = (live.request.id, live.request.dry_run);
+        let (at_ms, acker) = (live.received_at_ms, delivery.acker);
+        if self.registry.cancelled_ahead.contains(job) {
+            self.answer(Some(job), job, cancelled_ahead(), at_ms, dry_run, acker);
+            return false;
+        }
+        if !self.registry.has_room(live.lane) {
+            self.refuse_busy(job, at_ms, dry_run, acker);
+            return false;
+        }
+        live.slot = Some(AckSlot::new(acker));
+        true
+    }
+
     /// Records a job with effects, then acknowledges its delivery. `false` where it is not to be run.
     async fn record(&mut self, live: &Live, delivery: Delivery, starts: bool) -> bool {
-        let (job, received_at_ms, dry_run) = (live.request.id, live.received_at_ms, live.request.dry_run);
+        let (job, received_at_ms, dry_run) =
+            (live.request.id, live.received_at_ms, live.request.dry_run);
         if !self.registry.has_room(live.lane) {
             if self.is_known(job).await {
                 self.take_again(job, delivery.acker).await;
@@ -131,7 +181,11 @@ impl Runner {
             }
             Ok(Begun::Known(_)) => self.take_again(job, delivery.acker).await,
             Ok(Begun::CancelledAhead) => {
-                let times = Times { received_at_ms, started_at_ms: None, finished_at_ms: self.now_ms() };
+                let times = Times {
+                    received_at_ms,
+                    started_at_ms: None,
+                    finished_at_ms: self.now_ms(),
+                };
                 self.commit(job, cancelled_ahead(), times, dry_run).await;
                 delivery.acker.ack().await;
             }
@@ -146,8 +200,16 @@ impl Runner {
             Err(StateError::Closed) => {}
             Err(error) => {
                 JobCounters::count(&self.counters.not_recorded);
-                let reason = Reason::new(ReasonCode::NotRecorded, format!("it was not run: {error}"));
-                self.answer(Some(job), job, End::of(Outcome::Rejected, reason), received_at_ms, dry_run, delivery.acker);
+                let reason =
+                    Reason::new(ReasonCode::NotRecorded, format!("it was not run: {error}"));
+                self.answer(
+                    Some(job),
+                    job,
+                    End::of(Outcome::Rejected, reason),
+                    received_at_ms,
+                    dry_run,
+                    delivery.acker,
+                );
             }
         }
         false
@@ -157,7 +219,12 @@ impl Runner {
     async fn take_again(&mut self, job: JobId, acker: Arc<dyn Acknowledge>) {
         JobCounters::count(&self.counters.duplicates);
         tracing::debug!(%job, "a job came again");
-        let slot = self.registry.jobs.get(&job).and_then(|live| live.slot.as_ref()).or_else(|| self.replies.slot(job));
+        let slot = self
+            .registry
+            .jobs
+            .get(&job)
+            .and_then(|live| live.slot.as_ref())
+            .or_else(|| self.replies.slot(job));
         match slot {
             Some(slot) => slot.replace(acker),
             None => acker.ack().await,
@@ -165,24 +232,49 @@ impl Runner {
     }
 
     fn is_in_hand(&self, job: JobId) -> bool {
-        self.registry.jobs.contains_key(&job) || self.replies.slot(job).is_some() || self.registry.answered.contains(job)
+        self.registry.jobs.contains_key(&job)
+            || self.replies.slot(job).is_some()
+            || self.registry.answered.contains(job)
     }
 
     async fn is_known(&self, job: JobId) -> bool {
-        self.is_in_hand(job) || matches!(self.state.job(job).await, Ok(Some(record)) if record.stage != JobStage::CancelledAhead)
+        self.is_in_hand(job)
+            || matches!(self.state.job(job).await, Ok(Some(record)) if record.stage != JobStage::CancelledAhead)
     }
 
-    fn refuse_busy(&mut self, job: JobId, received_at_ms: u64, dry_run: bool, acker: Arc<dyn Acknowledge>) {
+    fn refuse_busy(
+        &mut self,
+        job: JobId,
+        received_at_ms: u64,
+        dry_run: bool,
+        acker: Arc<dyn Acknowledge>,
+    ) {
         JobCounters::count(&self.counters.busy);
-        let message = format!("the agent has as many jobs as it may hold ({} run, {} wait); send it again later", self.registry.working, self.registry.queue.len());
+        let message = format!(
+            "the agent has as many jobs as it may hold ({} run, {} wait); send it again later",
+            self.registry.working,
+            self.registry.queue.len()
+        );
         let end = End::of(Outcome::Rejected, Reason::new(ReasonCode::Busy, message));
         self.answer(None, job, end, received_at_ms, dry_run, acker);
     }
 
     /// Answers from memory; the delivery is acknowledged when the broker has the answer. `verified` is the job's id
     /// where its signature held.
-    fn answer(&mut self, verified: Option<JobId>, job: JobId, end: End, received_at_ms: u64, dry_run: bool, acker: Arc<dyn Acknowledge>) {
-        let times = Times { received_at_ms, started_at_ms: None, finished_at_ms: self.now_ms() };
+    fn answer(
+        &mut self,
+        verified: Option<JobId>,
+        job: JobId,
+        end: End,
+        received_at_ms: u64,
+        dry_run: bool,
+        acker: Arc<dyn Acknowledge>,
+    ) {
+        let times = Times {
+            received_at_ms,
+            started_at_ms: None,
+            finished_at_ms: self.now_ms(),
+        };
         let result = answer::result(job, &self.host, end, times, dry_run);
         if let Some(message) = answer::message(&result) {
             self.replies.send(verified, message, AckSlot::new(acker));
@@ -200,11 +292,20 @@ impl Runner {
         let messages = std::mem::take(count);
         *last = Some(Instant::now());
         tracing::warn!(why, messages, "dead-lettered a message that is no job");
-        let summary = format!("a message on the agent's queue is no job and was dead-lettered: {why}");
-        let event = NewEvent::new("agent.message.refused", self.now_ms(), Severity::Warning, summary)
-            .field("messages", messages)
-            .field("message_type", delivery.kind.chars().take(64).collect::<String>())
-            .field("body_bytes", delivery.body.len());
+        let summary =
+            format!("a message on the agent's queue is no job and was dead-lettered: {why}");
+        let event = NewEvent::new(
+            "agent.message.refused",
+            self.now_ms(),
+            Severity::Warning,
+            summary,
+        )
+        .field("messages", messages)
+        .field(
+            "message_type",
+            delivery.kind.chars().take(64).collect::<String>(),
+        )
+        .field("body_bytes", delivery.body.len());
         if let Err(error) = self.state.accept_events(vec![event]).await {
             tracing::warn!(%error, "could not store an event");
         }
@@ -225,12 +326,20 @@ impl Runner {
 
     async fn whereabouts(&self, job: JobId) -> Result<JobWhere, String> {
         if let Some(live) = self.registry.jobs.get(&job) {
-            return Ok(if live.started_at_ms.is_some() { JobWhere::Running } else { JobWhere::Queued });
+            return Ok(if live.started_at_ms.is_some() {
+                JobWhere::Running
+            } else {
+                JobWhere::Queued
+            });
         }
         if self.replies.slot(job).is_some() || self.registry.answered.contains(job) {
             return Ok(JobWhere::Finished(None));
         }
-        let record = self.state.job(job).await.map_err(|error| error.to_string())?;
+        let record = self
+            .state
+            .job(job)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(match record {
             None => JobWhere::Unknown,
             Some(record) => match record.stage {
@@ -251,11 +360,17 @@ impl Runner {
                 }
             }
             JobWhere::Queued => {
-                let reason = Reason::new(ReasonCode::CancelRequested, "it was cancelled before it ran");
+                let reason = Reason::new(
+                    ReasonCode::CancelRequested,
+                    "it was cancelled before it ran",
+                );
                 self.finish(job, End::of(Outcome::Cancelled, reason)).await;
             }
             JobWhere::Unknown => {
-                self.state.cancel_ahead(job).await.map_err(|error| error.to_string())?;
+                self.state
+                    .cancel_ahead(job)
+                    .await
+                    .map_err(|error| error.to_string())?;
                 self.registry.cancelled_ahead.insert(job);
             }
             JobWhere::Finished(_) | JobWhere::CancelledAhead => {}
@@ -264,7 +379,20 @@ impl Runner {
     }
 }
 
-fn cancelled_ahead() -> End {
-    End::of(Outcome::Cancelled, Reason::new(ReasonCode::CancelRequested, "it was cancelled before it came"))
+/// Whether a job that is refused for `reason` was at least signed by one of the host's keys.
+fn is_signed(reason: &Reason) -> bool {
+    !matches!(
+        reason.code,
+        ReasonCode::BadSignature | ReasonCode::UnknownKey | ReasonCode::KeyNotValid
+    )
 }
 
+fn cancelled_ahead() -> End {
+    End::of(
+        Outcome::Cancelled,
+        Reason::new(
+            ReasonCode::CancelRequested,
+            "it was cancelled before it came",
+        ),
+    )
+}

@@ -6,15 +6,21 @@
 
 mod answer;
 mod intake;
+mod live;
 mod policy;
 mod registry;
 mod replies;
-mod runner;
 mod run_one;
-mod verify;
+mod runner;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 mod tests;
+mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,8 +30,8 @@ use futures_util::future::BoxFuture;
 use muster_proto::id::JobId;
 use serde::Deserialize;
 
-pub use policy::{Access, AccessError, Globs, Key, KeySection, PolicySection};
 pub(crate) use policy::glob_matches;
+pub use policy::{Access, AccessError, Globs, Key, KeySection, PolicySection};
 pub use runner::{Runner, RunnerConfig};
 pub use verify::{Refusal, Signed, Verified, verify};
 
@@ -53,7 +59,10 @@ pub struct JobsSection {
 
 impl Default for JobsSection {
     fn default() -> Self {
-        Self { concurrency: CONCURRENCY_DEFAULT, queue_max: QUEUE_MAX_DEFAULT }
+        Self {
+            concurrency: CONCURRENCY_DEFAULT,
+            queue_max: QUEUE_MAX_DEFAULT,
+        }
     }
 }
 
@@ -64,10 +73,16 @@ impl JobsSection {
     /// What is wrong and what would be right.
     pub fn check(&self) -> Result<(), String> {
         if !(1..=1000).contains(&self.concurrency) {
-            return Err(format!("[jobs] concurrency: expected 1 to 1000, found {}", self.concurrency));
+            return Err(format!(
+                "[jobs] concurrency: expected 1 to 1000, found {}",
+                self.concurrency
+            ));
         }
         if self.queue_max > 10_000 {
-            return Err(format!("[jobs] queue_max: expected 0 to 10000, found {}", self.queue_max));
+            return Err(format!(
+                "[jobs] queue_max: expected 0 to 10000, found {}",
+                self.queue_max
+            ));
         }
         Ok(())
     }

@@ -71,7 +71,9 @@ impl Globs {
             Value::String(text) => self.match_text(text),
             Value::Bool(_) | Value::Number(_) => self.match_text(&value.to_string()),
             // An empty list may stand for everything, as it does for `collect`.
-            Value::Array(items) => !items.is_empty() && items.iter().all(|item| self.match_value(item)),
+            Value::Array(items) => {
+                !items.is_empty() && items.iter().all(|item| self.match_value(item))
+            }
             Value::Null | Value::Object(_) => false,
         }
     }
@@ -88,8 +90,11 @@ pub struct Key {
 impl Key {
     /// Whether it is valid at `now_ms`, give or take `tolerance_ms`.
     pub(super) fn valid_at(&self, now_ms: u64, tolerance_ms: u64) -> bool {
-        self.not_before_ms.is_none_or(|from| now_ms.saturating_add(tolerance_ms) >= from)
-            && self.not_after_ms.is_none_or(|until| now_ms <= until.saturating_add(tolerance_ms))
+        self.not_before_ms
+            .is_none_or(|from| now_ms.saturating_add(tolerance_ms) >= from)
+            && self
+                .not_after_ms
+                .is_none_or(|until| now_ms <= until.saturating_add(tolerance_ms))
     }
 }
 
@@ -129,20 +134,30 @@ impl Access {
         let mut access = Self::default();
         for (section, count) in [("keys", keys.len()), ("policy", policy.len())] {
             if count > ENTRIES_MAX {
-                return Err(AccessError { section, number: count, what: format!("more than {ENTRIES_MAX} entries") });
+                return Err(AccessError {
+                    section,
+                    number: count,
+                    what: format!("more than {ENTRIES_MAX} entries"),
+                });
             }
         }
         for (index, section) in keys.iter().enumerate() {
-            let refused = |what| AccessError { section: "keys", number: index + 1, what };
+            let refused = |what| AccessError {
+                section: "keys",
+                number: index + 1,
+                what,
+            };
             let (id, key) = parse_key(section).map_err(refused)?;
             if access.keys.insert(id, key).is_some() {
                 return Err(refused(format!("the id {:?} is used before", section.id)));
             }
         }
         for (index, section) in policy.iter().enumerate() {
-            let rule = access
-                .parse_rule(section)
-                .map_err(|what| AccessError { section: "policy", number: index + 1, what })?;
+            let rule = access.parse_rule(section).map_err(|what| AccessError {
+                section: "policy",
+                number: index + 1,
+                what,
+            })?;
             access.rules.push(rule);
         }
         Ok(access)
@@ -167,12 +182,18 @@ impl Access {
         self.rules.iter().any(|rule| {
             rule.key == request.key_id
                 && rule.actions.match_text(&request.action)
-                && rule.args.iter().all(|(name, globs)| arg_allowed(spec, name, globs, &request.args))
+                && rule
+                    .args
+                    .iter()
+                    .all(|(name, globs)| arg_allowed(spec, name, globs, &request.args))
         })
     }
 
     fn parse_rule(&self, section: &PolicySection) -> Result<Rule, String> {
-        let key: KeyId = section.key.parse().map_err(|error| format!("key: {error}"))?;
+        let key: KeyId = section
+            .key
+            .parse()
+            .map_err(|error| format!("key: {error}"))?;
         if !self.keys.contains_key(&key) {
             return Err(format!("key: no [[keys]] has the id {:?}", section.key));
         }
@@ -182,21 +203,36 @@ impl Access {
         let mut meant: Vec<&ActionSpec> = Vec::new();
         for glob in &section.actions {
             let before = meant.len();
-            meant.extend(action::ACTIONS.iter().filter(|spec| glob_matches(glob, spec.name)));
+            meant.extend(
+                action::ACTIONS
+                    .iter()
+                    .filter(|spec| glob_matches(glob, spec.name)),
+            );
             if meant.len() == before {
                 let known: Vec<_> = action::ACTIONS.iter().map(|spec| spec.name).collect();
-                return Err(format!("actions: {glob:?} matches no action; there are: {}", known.join(", ")));
+                return Err(format!(
+                    "actions: {glob:?} matches no action; there are: {}",
+                    known.join(", ")
+                ));
             }
         }
         for (name, globs) in &section.args {
             if !meant.iter().any(|spec| has_arg(spec, name)) {
-                return Err(format!("args: none of the rule's actions has an argument {name:?}"));
+                return Err(format!(
+                    "args: none of the rule's actions has an argument {name:?}"
+                ));
             }
             if globs.0.is_empty() {
-                return Err(format!("args: {name} has no glob, so the rule allows nothing"));
+                return Err(format!(
+                    "args: {name} has no glob, so the rule allows nothing"
+                ));
             }
         }
-        Ok(Rule { key, actions: Globs(section.actions.clone()), args: section.args.clone() })
+        Ok(Rule {
+            key,
+            actions: Globs(section.actions.clone()),
+            args: section.args.clone(),
+        })
     }
 }
 
@@ -215,9 +251,16 @@ fn arg_allowed(spec: Option<&ActionSpec>, name: &str, globs: &Globs, args: &Args
 
 fn parse_key(section: &KeySection) -> Result<(KeyId, Key), String> {
     let id = section.id.parse().map_err(|error| format!("id: {error}"))?;
-    let public = section.public_key.parse().map_err(|error| format!("public_key: {error}"))?;
+    let public = section
+        .public_key
+        .parse()
+        .map_err(|error| format!("public_key: {error}"))?;
     let ms = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).unwrap_or(0);
-    let key = Key { public, not_before_ms: section.not_before.map(ms), not_after_ms: section.not_after.map(ms) };
+    let key = Key {
+        public,
+        not_before_ms: section.not_before.map(ms),
+        not_after_ms: section.not_after.map(ms),
+    };
     if let (Some(from), Some(until)) = (key.not_before_ms, key.not_after_ms)
         && from >= until
     {
@@ -238,7 +281,9 @@ pub(crate) fn glob_matches(glob: &str, text: &str) -> bool {
                 star = Some((after, left));
                 rest = after;
             }
-            (Some((want, glob_left)), Some((found, text_left))) if *want == '?' || want == found => {
+            (Some((want, glob_left)), Some((found, text_left)))
+                if *want == '?' || want == found =>
+            {
                 (rest, left) = (glob_left, text_left);
             }
             (None, None) => return true,
@@ -267,6 +312,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Config {
         keys: Vec<KeySection>,
+        #[serde(default)]
         policy: Vec<PolicySection>,
     }
 
@@ -311,24 +357,47 @@ mod tests {
             ("collect", json!({ "names": ["host", "nginx"] }), false),
             ("collect", json!({ "names": [] }), false),
             ("collect", json!({}), false),
-            ("script.run", json!({ "name": "deploy", "args": ["v1", "v2"] }), true),
-            ("script.run", json!({ "name": "deploy", "args": ["v1", "v22"] }), false),
+            (
+                "script.run",
+                json!({ "name": "deploy", "args": ["v1", "v2"] }),
+                true,
+            ),
+            (
+                "script.run",
+                json!({ "name": "deploy", "args": ["v1", "v22"] }),
+                false,
+            ),
             ("script.run", json!({ "name": "deploy" }), false),
             ("service.nonsense", json!({}), false),
         ] {
-            assert_eq!(access.allows(&request(action, &args)), want, "{action} {args}");
+            assert_eq!(
+                access.allows(&request(action, &args)),
+                want,
+                "{action} {args}"
+            );
         }
         let mut other = request("ping", &json!({}));
         other.key_id = "dev".parse().unwrap();
         assert!(!access.allows(&other));
-        assert!(!self::access("policy = []").is_ok_and(|none| none.allows(&request("ping", &json!({})))));
+        assert!(
+            !self::access("")
+                .unwrap()
+                .allows(&request("ping", &json!({}))),
+            "deny by default"
+        );
     }
 
     #[test]
     fn slips_of_the_pen_are_refused() {
         for (rule, want) in [
-            ("key = \"opps\"\nactions = [\"*\"]", "[[policy]] number 1: key: no [[keys]] has the id \"opps\""),
-            ("key = \"ops\"\nactions = []", "[[policy]] number 1: actions: it is empty, so the rule allows nothing"),
+            (
+                "key = \"opps\"\nactions = [\"*\"]",
+                "[[policy]] number 1: key: no [[keys]] has the id \"opps\"",
+            ),
+            (
+                "key = \"ops\"\nactions = []",
+                "[[policy]] number 1: actions: it is empty, so the rule allows nothing",
+            ),
             (
                 "key = \"ops\"\nactions = [\"ping\"]\nargs = { uint = \"nginx\" }",
                 "[[policy]] number 1: args: none of the rule's actions has an argument \"uint\"",
@@ -341,10 +410,22 @@ mod tests {
             let error = access(&format!("[[policy]]\n{rule}")).map_err(|error| error.to_string());
             assert_eq!(error, Err(want.to_owned()));
         }
-        let error = access("[[policy]]\nkey = \"ops\"\nactions = [\"servce.*\"]").unwrap_err().to_string();
-        assert!(error.starts_with("[[policy]] number 1: actions: \"servce.*\" matches no action; there are: collect"), "{error}");
-        let twice = format!("[[keys]]\nid = \"ops\"\npublic_key = \"{PUBLIC}\"\n[[policy]]\nkey = \"ops\"\nactions = [\"*\"]");
-        assert_eq!(access(&twice).unwrap_err().to_string(), "[[keys]] number 2: the id \"ops\" is used before");
+        let error = access("[[policy]]\nkey = \"ops\"\nactions = [\"servce.*\"]")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with(
+                "[[policy]] number 1: actions: \"servce.*\" matches no action; there are: collect"
+            ),
+            "{error}"
+        );
+        let twice = format!(
+            "[[keys]]\nid = \"ops\"\npublic_key = \"{PUBLIC}\"\n[[policy]]\nkey = \"ops\"\nactions = [\"*\"]"
+        );
+        assert_eq!(
+            access(&twice).unwrap_err().to_string(),
+            "[[keys]] number 2: the id \"ops\" is used before"
+        );
     }
 
     #[test]
@@ -354,7 +435,13 @@ mod tests {
             not_before_ms: Some(1000),
             not_after_ms: Some(2000),
         };
-        for (now, want) in [(969, false), (970, true), (1500, true), (2030, true), (2031, false)] {
+        for (now, want) in [
+            (969, false),
+            (970, true),
+            (1500, true),
+            (2030, true),
+            (2031, false),
+        ] {
             assert_eq!(key.valid_at(now, 30), want, "{now}");
         }
     }

@@ -32,7 +32,10 @@ impl AckSlot {
     }
 
     pub(super) fn get(&self) -> Arc<dyn Acknowledge> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -46,7 +49,12 @@ pub(super) struct Replies {
 
 impl Replies {
     pub(super) fn new(wire: Arc<dyn ReplyWire>, counters: Arc<JobCounters>) -> Self {
-        Self { wire, counters, slots: HashMap::new(), tasks: JoinSet::new() }
+        Self {
+            wire,
+            counters,
+            slots: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -89,11 +97,9 @@ impl Replies {
     pub(super) async fn done(&mut self) -> Option<JobId> {
         match self.tasks.join_next().await {
             None => std::future::pending().await,
-            Some(Ok(job)) => {
-                job.inspect(|job| {
-                    self.slots.remove(job);
-                })
-            }
+            Some(Ok(job)) => job.inspect(|job| {
+                self.slots.remove(job);
+            }),
             Some(Err(error)) => {
                 tracing::error!(%error, "the task of an answer ended early; the broker will deliver its job again");
                 None

@@ -61,14 +61,24 @@ pub(super) async fn run_one(action: Arc<dyn Action>, call: Call, stopper: Stoppe
     }
     match tokio::time::timeout(STOP_LIMIT, &mut run).await {
         Ok(got) => end(got, stopper.why(), limit),
-        Err(_) => end(Err(Failure::new("it did not end when it was told to")), stopper.why(), limit),
+        Err(_) => end(
+            Err(Failure::new("it did not end when it was told to")),
+            stopper.why(),
+            limit,
+        ),
     }
 }
 
 /// What an action's answer means for its job.
 pub(super) fn end(got: Result<Value, Failure>, why: Option<StopWhy>, limit: Duration) -> End {
     let failure = match got {
-        Ok(data) => return End { outcome: Outcome::Succeeded, reason: None, data },
+        Ok(data) => {
+            return End {
+                outcome: Outcome::Succeeded,
+                reason: None,
+                data,
+            };
+        }
         Err(failure) => failure,
     };
     let (outcome, reason) = match why {
@@ -82,19 +92,32 @@ pub(super) fn end(got: Result<Value, Failure>, why: Option<StopWhy>, limit: Dura
             (outcome, failure.reason)
         }
     };
-    End { outcome, reason: Some(reason), data: failure.data }
+    End {
+        outcome,
+        reason: Some(reason),
+        data: failure.data,
+    }
 }
 
 fn stopped(why: StopWhy, limit: Duration) -> (Outcome, Reason) {
     match why {
         StopWhy::RunLimit => {
             let message = format!("it was ended at its run limit of {} ms", limit.as_millis());
-            (Outcome::ExecutionExpired, Reason::new(ReasonCode::RunLimit, message))
+            (
+                Outcome::ExecutionExpired,
+                Reason::new(ReasonCode::RunLimit, message),
+            )
         }
-        StopWhy::Cancel => (Outcome::Cancelled, Reason::new(ReasonCode::CancelRequested, "it was cancelled while it ran")),
+        StopWhy::Cancel => (
+            Outcome::Cancelled,
+            Reason::new(ReasonCode::CancelRequested, "it was cancelled while it ran"),
+        ),
         StopWhy::AgentStop => {
             let message = "the agent was stopped while it ran, and ended it; what it had done until then is not known";
-            (Outcome::Interrupted, Reason::new(ReasonCode::AgentStopped, message))
+            (
+                Outcome::Interrupted,
+                Reason::new(ReasonCode::AgentStopped, message),
+            )
         }
     }
 }

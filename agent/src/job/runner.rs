@@ -6,23 +6,20 @@ use std::time::Duration;
 
 use muster_proto::envelope::{self, Kind};
 use muster_proto::id::{HostId, JobId};
-use muster_proto::job::{Ack, JobRequest, JobResult, Outcome, Output, Reason, ReasonCode};
-use muster_proto::topology;
+use muster_proto::job::{JobRequest, JobResult, Outcome, Reason, ReasonCode};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, End, Times};
+use super::live;
 use super::registry::{Live, Registry};
 use super::replies::Replies;
 use super::run_one::{STOP_LIMIT, StopWhy, Stopper, run_one};
 use super::{ACK_AFTER, Access, Delivery, JobCounters, JobsSection, JobsStatus, ReplyWire};
-use crate::action::{Built, Call, DeskWindow, HostFacts, Lane, OutputPiece, OutputSink};
-use crate::state::{Clock, JobRecord, OutMessage, State, new_message_id};
-
-/// Acks and pieces of output that wait for the broker; more are left out, which their numbers show.
-const LIVE_MESSAGES_MAX: usize = 256;
+use crate::action::{Built, Call, DeskWindow, HostFacts, Lane, OutputSink};
+use crate::state::{Clock, JobRecord, OutMessage, State};
 
 /// Pieces of output of one job that wait to be made messages.
 const PIECES_MAX: usize = 64;
@@ -91,9 +88,9 @@ impl Runner {
     /// A runner. To be made on the runtime, since it starts the task that sends acks and output.
     #[must_use]
     pub fn new(config: RunnerConfig) -> (Self, watch::Receiver<JobsStatus>) {
-        let (live, live_messages) = mpsc::channel(LIVE_MESSAGES_MAX);
+        let (live, live_messages) = mpsc::channel(live::MESSAGES_MAX);
         let mut pump = JoinSet::new();
-        pump.spawn(send_live(config.wire.clone(), live_messages));
+        pump.spawn(live::send(config.wire.clone(), live_messages));
         let (status, status_receiver) = watch::channel(JobsStatus::default());
         let runner = Self {
             host: config.host,
@@ -101,7 +98,11 @@ impl Runner {
             facts: config.facts,
             clock_tolerance: config.clock_tolerance,
             state: config.state,
-            actions: config.actions.into_iter().map(|built| (built.spec.name, built)).collect(),
+            actions: config
+                .actions
+                .into_iter()
+                .map(|built| (built.spec.name, built))
+                .collect(),
             clock: config.clock,
             replies: Replies::new(config.wire, config.counters.clone()),
             counters: config.counters,
@@ -197,9 +198,22 @@ impl Runner {
         let request = envelope::decode::<JobRequest>(Kind::Job.wire_name(), body).ok();
         let built = self.actions.get(record.action.as_str());
         let (Some(request), Some(built)) = (request, built) else {
-            let reason = Reason::new(ReasonCode::AgentDied, "the agent ended before it ran, and this version can't run it");
-            let times = Times { received_at_ms: record.received_at_ms, started_at_ms: None, finished_at_ms: self.now_ms() };
-            self.commit(job, End::of(Outcome::Interrupted, reason), times, record.dry_run).await;
+            let reason = Reason::new(
+                ReasonCode::AgentDied,
+                "the agent ended before it ran, and this version can't run it",
+            );
+            let times = Times {
+                received_at_ms: record.received_at_ms,
+                started_at_ms: None,
+                finished_at_ms: self.now_ms(),
+            };
+            self.commit(
+                job,
+                End::of(Outcome::Interrupted, reason),
+                times,
+                record.dry_run,
+            )
+            .await;
             return;
         };
         let live = Live {
@@ -228,15 +242,23 @@ impl Runner {
     /// Starts a job that is in the registry.
     pub(super) async fn start(&mut self, job: JobId) {
         let now_ms = self.now_ms();
-        let Some(live) = self.registry.jobs.get(&job) else { return };
-        if live.is_change() && !live.start_recorded {
-            if let Err(error) = self.state.start_job(job, now_ms).await {
-                let reason = Reason::new(ReasonCode::NotRecorded, format!("it was not started: {error}"));
-                self.finish(job, End::of(Outcome::Rejected, reason)).await;
-                return;
-            }
+        let Some(live) = self.registry.jobs.get(&job) else {
+            return;
+        };
+        if live.is_change()
+            && !live.start_recorded
+            && let Err(error) = self.state.start_job(job, now_ms).await
+        {
+            let reason = Reason::new(
+                ReasonCode::NotRecorded,
+                format!("it was not started: {error}"),
+            );
+            self.finish(job, End::of(Outcome::Rejected, reason)).await;
+            return;
         }
-        let Some(live) = self.registry.jobs.get_mut(&job) else { return };
+        let Some(live) = self.registry.jobs.get_mut(&job) else {
+            return;
+        };
         live.started_at_ms = Some(now_ms);
         if live.lane == Lane::Work {
             self.registry.working += 1;
@@ -253,7 +275,13 @@ impl Runner {
         };
         let told_waiting = live.told_waiting;
         let run = run_one(live.action.clone(), call, live.stopper.clone());
-        let forward = forward_output(pieces, self.live.clone(), job, self.host.clone(), self.clock.clone());
+        let forward = live::forward(
+            pieces,
+            self.live.clone(),
+            job,
+            self.host.clone(),
+            self.clock.clone(),
+        );
         let task = self.running.spawn(async move {
             // The sink is dropped with the call, so that the forwarding ends after the action.
             let (end, ()) = tokio::join!(run, forward);
@@ -270,12 +298,22 @@ impl Runner {
             Ok((task, end)) => (task, end),
             Err(error) => {
                 JobCounters::count(&self.counters.panicked);
-                let reason = Reason::new(ReasonCode::ActionFailed, "the action panicked; this is a bug, the agent's log has more");
+                let reason = Reason::new(
+                    ReasonCode::ActionFailed,
+                    "the action panicked; this is a bug, the agent's log has more",
+                );
                 (error.id(), End::of(Outcome::Failed, reason))
             }
         };
-        let Some(job) = self.tasks.remove(&task) else { return };
-        if self.registry.jobs.get(&job).is_some_and(|live| live.lane == Lane::Work) {
+        let Some(job) = self.tasks.remove(&task) else {
+            return;
+        };
+        if self
+            .registry
+            .jobs
+            .get(&job)
+            .is_some_and(|live| live.lane == Lane::Work)
+        {
             self.registry.working = self.registry.working.saturating_sub(1);
         }
         self.finish(job, end).await;
@@ -283,8 +321,14 @@ impl Runner {
 
     /// Answers a job that is in the registry, and takes it out.
     pub(super) async fn finish(&mut self, job: JobId, end: End) {
-        let Some(live) = self.registry.withdraw(job) else { return };
-        let counter = if end.outcome == Outcome::Succeeded { &self.counters.succeeded } else { &self.counters.failed };
+        let Some(live) = self.registry.withdraw(job) else {
+            return;
+        };
+        let counter = if end.outcome == Outcome::Succeeded {
+            &self.counters.succeeded
+        } else {
+            &self.counters.failed
+        };
         JobCounters::count(counter);
         let times = Times {
             received_at_ms: live.received_at_ms,
@@ -318,7 +362,9 @@ impl Runner {
                 return;
             }
             self.acks.pop_front();
-            let Some(live) = self.registry.jobs.get_mut(&job) else { continue };
+            let Some(live) = self.registry.jobs.get_mut(&job) else {
+                continue;
+            };
             let running = live.started_at_ms.is_some();
             live.told_waiting = !running;
             self.tell(job, running);
@@ -331,18 +377,17 @@ impl Runner {
     }
 
     fn tell(&self, job: JobId, running: bool) {
-        let at_ms = self.now_ms();
-        let ack = Ack { job, host: self.host.clone(), at_ms, running };
-        let Ok(body) = envelope::encode(&ack) else { return };
-        let key = topology::ack_key(job, &self.host);
-        // Left out where too much waits: the result says more.
-        let _ = self.live.try_send(live_message(Kind::Ack, key, job, at_ms, body));
+        live::tell(&self.live, &self.host, job, running, self.now_ms());
     }
 
     fn publish_status(&self) {
         let open = u32::try_from(self.registry.jobs.len()).unwrap_or(u32::MAX);
-        let status = JobsStatus { open, last_job: self.last_job };
-        self.status.send_if_modified(|old| std::mem::replace(old, status) != status);
+        let status = JobsStatus {
+            open,
+            last_job: self.last_job,
+        };
+        self.status
+            .send_if_modified(|old| std::mem::replace(old, status) != status);
     }
 
     async fn wind_down(&mut self) {
@@ -367,8 +412,12 @@ impl Runner {
         self.running.abort_all();
         let left: Vec<JobId> = self.tasks.drain().map(|(_, job)| job).collect();
         for job in left {
-            let reason = Reason::new(ReasonCode::AgentStopped, "the agent was stopped and the action did not end in time");
-            self.finish(job, End::of(Outcome::Interrupted, reason)).await;
+            let reason = Reason::new(
+                ReasonCode::AgentStopped,
+                "the agent was stopped and the action did not end in time",
+            );
+            self.finish(job, End::of(Outcome::Interrupted, reason))
+                .await;
         }
         self.pump.abort_all();
         self.publish_status();
@@ -386,43 +435,5 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn forward_output(mut pieces: mpsc::Receiver<OutputPiece>, live: mpsc::Sender<OutMessage>, job: JobId, host: HostId, clock: Clock) {
-    while let Some(piece) = pieces.recv().await {
-        let output = Output {
-            job,
-            host: host.clone(),
-            seq: piece.seq,
-            stream: piece.stream,
-            bytes: piece.bytes,
-            dropped_bytes: piece.dropped_bytes,
-        };
-        let Ok(body) = envelope::encode(&output) else { continue };
-        let message = live_message(Kind::Output, topology::output_key(job, &host), job, clock(), body);
-        // A missing number shows what was left out; a job never waits for its output to be sent.
-        let _ = live.try_send(message);
-    }
-}
-
-fn live_message(kind: Kind, routing_key: String, job: JobId, at_ms: u64, body: Vec<u8>) -> OutMessage {
-    OutMessage {
-        exchange: topology::REPLIES,
-        routing_key,
-        kind,
-        message_id: new_message_id(at_ms),
-        correlation_id: Some(job),
-        timestamp_ms: at_ms,
-        body,
-    }
-}
-
-/// Sends acks and output in their order, each once: what gets lost is made up for by the result.
-async fn send_live(wire: Arc<dyn ReplyWire>, mut messages: mpsc::Receiver<OutMessage>) {
-    while let Some(message) = messages.recv().await {
-        if let Err(why) = wire.publish(message).await {
-            tracing::debug!(why, "an ack or a piece of output was not confirmed");
-        }
     }
 }

@@ -9,7 +9,8 @@ use muster_proto::action::{self, ActionSpec, Effect};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::id::{JobId, KeyId};
 use muster_proto::job::{
-    DELIVER_WINDOW_MS_MAX, JobRequest, Outcome, READ_RUN_LIMIT_MS_MAX, RUN_LIMIT_MS_MAX, Reason, ReasonCode,
+    DELIVER_WINDOW_MS_MAX, JobRequest, Outcome, READ_RUN_LIMIT_MS_MAX, RUN_LIMIT_MS_MAX, Reason,
+    ReasonCode,
 };
 use muster_proto::signing::JobSignature;
 use muster_proto::target::{Subject, Target};
@@ -84,36 +85,68 @@ pub fn verify(
     };
     let request = decode(message).map_err(Refusal::Garbage)?;
     if request.key_id != signed_by {
-        let why = format!("the job names the key {}, its signature is of {signed_by}", request.key_id);
-        return Err(refuse(&request, Outcome::Rejected, Reason::new(ReasonCode::BadSignature, why)));
+        let why = format!(
+            "the job names the key {}, its signature is of {signed_by}",
+            request.key_id
+        );
+        return Err(refuse(
+            &request,
+            Outcome::Rejected,
+            Reason::new(ReasonCode::BadSignature, why),
+        ));
     }
     match check_request(&request, access, host, now_ms, tolerance_ms) {
         Ok(spec) => Ok(Verified { request, spec }),
-        Err(reason) if reason.code == ReasonCode::Expired => Err(refuse(&request, Outcome::DeliveryExpired, reason)),
+        Err(reason) if reason.code == ReasonCode::Expired => {
+            Err(refuse(&request, Outcome::DeliveryExpired, reason))
+        }
         Err(reason) => Err(refuse(&request, Outcome::Rejected, reason)),
     }
 }
 
 fn refuse(request: &JobRequest, outcome: Outcome, reason: Reason) -> Refusal {
-    Refusal::Job { job: request.id, dry_run: request.dry_run, outcome, reason }
+    Refusal::Job {
+        job: request.id,
+        dry_run: request.dry_run,
+        outcome,
+        reason,
+    }
 }
 
 fn decode(message: Signed<'_>) -> Result<JobRequest, String> {
     envelope::decode::<JobRequest>(message.kind, message.body).map_err(|error| error.to_string())
 }
 
-fn check_signature(message: Signed<'_>, access: &Access, now_ms: u64, tolerance_ms: u64) -> Result<KeyId, Reason> {
+fn check_signature(
+    message: Signed<'_>,
+    access: &Access,
+    now_ms: u64,
+    tolerance_ms: u64,
+) -> Result<KeyId, Reason> {
     let bad = |why: String| Reason::new(ReasonCode::BadSignature, why);
-    let header = message.key_id.ok_or_else(|| bad("the job is not signed: it names no key".to_owned()))?;
-    let key_id: KeyId = header.parse().map_err(|error| bad(format!("the header that names the key: {error}")))?;
+    let header = message
+        .key_id
+        .ok_or_else(|| bad("the job is not signed: it names no key".to_owned()))?;
+    let key_id: KeyId = header
+        .parse()
+        .map_err(|error| bad(format!("the header that names the key: {error}")))?;
     let key = access.key(&key_id).ok_or_else(|| {
         Reason::new(ReasonCode::UnknownKey, format!("this host's config has no key {key_id}; add it to [[keys]] and give it a [[policy]]"))
     })?;
-    let signature = message.signature.ok_or_else(|| bad("the job is not signed: it has no signature".to_owned()))?;
-    let signature: JobSignature = signature.parse().map_err(|error| bad(format!("the signature: {error}")))?;
-    key.public.verify(message.body, &signature).map_err(|error| bad(error.to_string()))?;
+    let signature = message
+        .signature
+        .ok_or_else(|| bad("the job is not signed: it has no signature".to_owned()))?;
+    let signature: JobSignature = signature
+        .parse()
+        .map_err(|error| bad(format!("the signature: {error}")))?;
+    key.public
+        .verify(message.body, &signature)
+        .map_err(|error| bad(error.to_string()))?;
     if !key.valid_at(now_ms, tolerance_ms) {
-        return Err(Reason::new(ReasonCode::KeyNotValid, format!("the key {key_id} is not valid at this time by this host's config")));
+        return Err(Reason::new(
+            ReasonCode::KeyNotValid,
+            format!("the key {key_id} is not valid at this time by this host's config"),
+        ));
     }
     Ok(key_id)
 }
@@ -126,23 +159,44 @@ fn check_request(
     tolerance_ms: u64,
 ) -> Result<&'static ActionSpec, Reason> {
     check_times(request, now_ms, tolerance_ms)?;
-    let target = Target::parse(&request.target)
-        .map_err(|error| Reason::new(ReasonCode::NotTargeted, format!("the target does not parse: {error}")))?;
+    let target = Target::parse(&request.target).map_err(|error| {
+        Reason::new(
+            ReasonCode::NotTargeted,
+            format!("the target does not parse: {error}"),
+        )
+    })?;
     if !target.matches(host) {
-        let why = format!("this host's labels do not match the target {}", request.target);
+        let why = format!(
+            "this host's labels do not match the target {}",
+            request.target
+        );
         return Err(Reason::new(ReasonCode::NotTargeted, why));
     }
     if !access.allows(request) {
-        let why = format!("no policy of this host lets the key {} run {} with these arguments", request.key_id, shown(&request.action));
+        let why = format!(
+            "no policy of this host lets the key {} run {} with these arguments",
+            request.key_id,
+            shown(&request.action)
+        );
         return Err(Reason::new(ReasonCode::PolicyDenied, why));
     }
     let spec = action::find(&request.action).ok_or_else(|| {
-        let why = format!("this agent has no action {}; it may be older than the controller", shown(&request.action));
+        let why = format!(
+            "this agent has no action {}; it may be older than the controller",
+            shown(&request.action)
+        );
         Reason::new(ReasonCode::UnknownAction, why)
     })?;
-    spec.check(&request.args).map_err(|error| Reason::new(ReasonCode::BadArgument, error.to_string()))?;
+    spec.check(&request.args)
+        .map_err(|error| Reason::new(ReasonCode::BadArgument, error.to_string()))?;
     if request.dry_run && !spec.dry_run {
-        return Err(Reason::new(ReasonCode::NoDryRun, format!("{} can't say what it would do; leave --dry-run out", spec.name)));
+        return Err(Reason::new(
+            ReasonCode::NoDryRun,
+            format!(
+                "{} can't say what it would do; leave --dry-run out",
+                spec.name
+            ),
+        ));
     }
     check_run_limit(request, spec)?;
     Ok(spec)
@@ -152,17 +206,24 @@ fn check_times(request: &JobRequest, now_ms: u64, tolerance_ms: u64) -> Result<(
     let bad = |why: String| Err(Reason::new(ReasonCode::BadTimes, why));
     if request.issued_at_ms > now_ms.saturating_add(tolerance_ms) {
         let ahead = request.issued_at_ms - now_ms;
-        return bad(format!("the job was made {ahead} ms in the future by this host's clock; set the clocks"));
+        return bad(format!(
+            "the job was made {ahead} ms in the future by this host's clock; set the clocks"
+        ));
     }
     if request.deliver_by_ms < request.issued_at_ms {
         return bad("the job's deadline is before the time at which it was made".to_owned());
     }
     if request.deliver_by_ms - request.issued_at_ms > DELIVER_WINDOW_MS_MAX {
-        return bad(format!("the job's deadline is more than {DELIVER_WINDOW_MS_MAX} ms after the time at which it was made"));
+        return bad(format!(
+            "the job's deadline is more than {DELIVER_WINDOW_MS_MAX} ms after the time at which it was made"
+        ));
     }
     if now_ms > request.deliver_by_ms.saturating_add(tolerance_ms) {
         let late = now_ms - request.deliver_by_ms;
-        return Err(Reason::new(ReasonCode::Expired, format!("the job came {late} ms after its deadline by this host's clock")));
+        return Err(Reason::new(
+            ReasonCode::Expired,
+            format!("the job came {late} ms after its deadline by this host's clock"),
+        ));
     }
     Ok(())
 }
@@ -173,7 +234,10 @@ fn check_run_limit(request: &JobRequest, spec: &ActionSpec) -> Result<(), Reason
         Effect::Change => RUN_LIMIT_MS_MAX,
     };
     if request.run_limit_ms == 0 || request.run_limit_ms > max {
-        let why = format!("{} may run for 1 to {max} ms, not {}", spec.name, request.run_limit_ms);
+        let why = format!(
+            "{} may run for 1 to {max} ms, not {}",
+            spec.name, request.run_limit_ms
+        );
         return Err(Reason::new(ReasonCode::BadTimes, why));
     }
     Ok(())

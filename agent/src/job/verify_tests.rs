@@ -83,12 +83,21 @@ struct Sent {
 fn send(request: &JobRequest, seed: u8) -> Sent {
     let body = envelope::encode(request).unwrap();
     let signature = Some(signer(seed).sign(&body).to_string());
-    Sent { kind: Kind::Job.wire_name().to_owned(), body, key_id: Some(request.key_id.to_string()), signature }
+    Sent {
+        kind: Kind::Job.wire_name().to_owned(),
+        body,
+        key_id: Some(request.key_id.to_string()),
+        signature,
+    }
 }
 
 fn check(sent: &Sent) -> Result<Verified, Refusal> {
-    let message =
-        Signed { kind: &sent.kind, body: &sent.body, key_id: sent.key_id.as_deref(), signature: sent.signature.as_deref() };
+    let message = Signed {
+        kind: &sent.kind,
+        body: &sent.body,
+        key_id: sent.key_id.as_deref(),
+        signature: sent.signature.as_deref(),
+    };
     verify(message, &access(), &facts(), NOW, TOLERANCE)
 }
 
@@ -96,12 +105,25 @@ fn code(sent: &Sent) -> String {
     match check(sent) {
         Ok(_) => "ok".to_owned(),
         Err(Refusal::Garbage(_)) => "garbage".to_owned(),
-        Err(Refusal::Job { job, outcome, reason, .. }) => {
+        Err(Refusal::Job {
+            job,
+            outcome,
+            reason,
+            ..
+        }) => {
             assert_eq!(job, request().id);
-            let wanted = if reason.code == ReasonCode::Expired { Outcome::DeliveryExpired } else { Outcome::Rejected };
+            let wanted = if reason.code == ReasonCode::Expired {
+                Outcome::DeliveryExpired
+            } else {
+                Outcome::Rejected
+            };
             assert_eq!(outcome, wanted);
             assert!(!reason.message.is_empty());
-            serde_json::to_value(reason.code).unwrap().as_str().unwrap().to_owned()
+            serde_json::to_value(reason.code)
+                .unwrap()
+                .as_str()
+                .unwrap()
+                .to_owned()
         }
     }
 }
@@ -113,41 +135,200 @@ fn a_good_job_passes() {
     assert_eq!(verified.spec.name, "service.restart");
 }
 
+/// What is done to a request, and what comes of it.
+type Case = (&'static str, u8, fn(&mut JobRequest), &'static str);
+
+static FIELD_CASES: &[Case] = &[
+    ("as it should be", 1, |_| {}, "ok"),
+    (
+        "signed by another key than it names",
+        2,
+        |_| {},
+        "bad-signature",
+    ),
+    (
+        "a key that the host does not have",
+        1,
+        |r| r.key_id = "eve".parse().unwrap(),
+        "unknown-key",
+    ),
+    (
+        "a key that is over",
+        2,
+        |r| r.key_id = "old".parse().unwrap(),
+        "key-not-valid",
+    ),
+    (
+        "a key whose time has not come",
+        3,
+        |r| r.key_id = "new".parse().unwrap(),
+        "key-not-valid",
+    ),
+    (
+        "a key without a policy",
+        4,
+        |r| r.key_id = "nobody".parse().unwrap(),
+        "policy-denied",
+    ),
+    (
+        "made in the future",
+        1,
+        |r| r.issued_at_ms = NOW + 30_001,
+        "bad-times",
+    ),
+    (
+        "made in the future, within the tolerance",
+        1,
+        |r| r.issued_at_ms = NOW + 30_000,
+        "ok",
+    ),
+    (
+        "a deadline before its beginning",
+        1,
+        |r| r.deliver_by_ms = r.issued_at_ms - 1,
+        "bad-times",
+    ),
+    (
+        "a deadline too far away",
+        1,
+        |r| r.deliver_by_ms = r.issued_at_ms + DELIVER_WINDOW_MS_MAX + 1,
+        "bad-times",
+    ),
+    (
+        "the farthest deadline",
+        1,
+        |r| r.deliver_by_ms = r.issued_at_ms + DELIVER_WINDOW_MS_MAX,
+        "ok",
+    ),
+    (
+        "times that overflow",
+        1,
+        |r| {
+            r.issued_at_ms = 0;
+            r.deliver_by_ms = u64::MAX;
+        },
+        "bad-times",
+    ),
+    (
+        "past its deadline",
+        1,
+        |r| {
+            r.issued_at_ms = NOW - 90_000;
+            r.deliver_by_ms = NOW - 30_001;
+        },
+        "expired",
+    ),
+    (
+        "past its deadline, within the tolerance",
+        1,
+        |r| {
+            r.issued_at_ms = NOW - 90_000;
+            r.deliver_by_ms = NOW - 30_000;
+        },
+        "ok",
+    ),
+    (
+        "for other hosts",
+        1,
+        |r| r.target = "role=web".to_owned(),
+        "not-targeted",
+    ),
+    (
+        "a target that does not parse",
+        1,
+        |r| r.target = "role=(".to_owned(),
+        "not-targeted",
+    ),
+    ("no target", 1, |r| r.target = String::new(), "not-targeted"),
+    (
+        "an action that the key may not run",
+        1,
+        |r| r.action = "script.run".to_owned(),
+        "policy-denied",
+    ),
+    (
+        "an argument that the key may not use",
+        1,
+        |r| drop(r.args.insert("unit".into(), json!("sshd"))),
+        "policy-denied",
+    ),
+    (
+        "an action that is none",
+        1,
+        |r| {
+            r.action = "job.nonsense".to_owned();
+            r.args.clear();
+        },
+        "unknown-action",
+    ),
+    (
+        "an action that is none, of a key without a policy",
+        4,
+        |r| {
+            r.key_id = "nobody".parse().unwrap();
+            r.action = "x".into();
+        },
+        "policy-denied",
+    ),
+    (
+        "an unknown argument",
+        1,
+        |r| drop(r.args.insert("force".into(), json!(true))),
+        "bad-argument",
+    ),
+    (
+        "an argument of the wrong kind",
+        1,
+        |r| drop(r.args.insert("unit".into(), json!(["nginx"]))),
+        "bad-argument",
+    ),
+    (
+        "a missing argument",
+        1,
+        |r| {
+            r.action = "job.status".into();
+            r.args.clear();
+        },
+        "bad-argument",
+    ),
+    (
+        "a dry run of what has none",
+        1,
+        |r| {
+            r.action = "ping".into();
+            r.args.clear();
+            r.dry_run = true;
+        },
+        "no-dry-run",
+    ),
+    ("no time to run", 1, |r| r.run_limit_ms = 0, "bad-times"),
+    (
+        "too much time to run",
+        1,
+        |r| r.run_limit_ms = RUN_LIMIT_MS_MAX + 1,
+        "bad-times",
+    ),
+    (
+        "as much time as may be",
+        1,
+        |r| r.run_limit_ms = RUN_LIMIT_MS_MAX,
+        "ok",
+    ),
+    (
+        "too much time to read",
+        1,
+        |r| {
+            r.action = "ping".into();
+            r.args.clear();
+            r.run_limit_ms = READ_RUN_LIMIT_MS_MAX + 1;
+        },
+        "bad-times",
+    ),
+];
+
 #[test]
 fn every_field_of_the_request_is_checked() {
-    type Change = fn(&mut JobRequest);
-    let cases: &[(&str, u8, Change, &str)] = &[
-        ("as it should be", 1, |_| {}, "ok"),
-        ("signed by another key than it names", 2, |_| {}, "bad-signature"),
-        ("a key that the host does not have", 1, |r| r.key_id = "eve".parse().unwrap(), "unknown-key"),
-        ("a key that is over", 2, |r| r.key_id = "old".parse().unwrap(), "key-not-valid"),
-        ("a key whose time has not come", 3, |r| r.key_id = "new".parse().unwrap(), "key-not-valid"),
-        ("a key without a policy", 4, |r| r.key_id = "nobody".parse().unwrap(), "policy-denied"),
-        ("made in the future", 1, |r| r.issued_at_ms = NOW + 30_001, "bad-times"),
-        ("made in the future, within the tolerance", 1, |r| r.issued_at_ms = NOW + 30_000, "ok"),
-        ("a deadline before its beginning", 1, |r| r.deliver_by_ms = r.issued_at_ms - 1, "bad-times"),
-        ("a deadline too far away", 1, |r| r.deliver_by_ms = r.issued_at_ms + DELIVER_WINDOW_MS_MAX + 1, "bad-times"),
-        ("the farthest deadline", 1, |r| r.deliver_by_ms = r.issued_at_ms + DELIVER_WINDOW_MS_MAX, "ok"),
-        ("times that overflow", 1, |r| { r.issued_at_ms = 0; r.deliver_by_ms = u64::MAX; }, "bad-times"),
-        ("past its deadline", 1, |r| { r.issued_at_ms = NOW - 90_000; r.deliver_by_ms = NOW - 30_001; }, "expired"),
-        ("past its deadline, within the tolerance", 1, |r| { r.issued_at_ms = NOW - 90_000; r.deliver_by_ms = NOW - 30_000; }, "ok"),
-        ("for other hosts", 1, |r| r.target = "role=web".to_owned(), "not-targeted"),
-        ("a target that does not parse", 1, |r| r.target = "role=(".to_owned(), "not-targeted"),
-        ("no target", 1, |r| r.target = String::new(), "not-targeted"),
-        ("an action that the key may not run", 1, |r| r.action = "script.run".to_owned(), "policy-denied"),
-        ("an argument that the key may not use", 1, |r| drop(r.args.insert("unit".into(), json!("sshd"))), "policy-denied"),
-        ("an action that is none", 1, |r| { r.action = "job.nonsense".to_owned(); r.args.clear(); }, "unknown-action"),
-        ("an action that is none, of a key without a policy", 4, |r| { r.key_id = "nobody".parse().unwrap(); r.action = "x".into(); }, "policy-denied"),
-        ("an unknown argument", 1, |r| drop(r.args.insert("force".into(), json!(true))), "bad-argument"),
-        ("an argument of the wrong kind", 1, |r| drop(r.args.insert("unit".into(), json!(["nginx"]))), "bad-argument"),
-        ("a missing argument", 1, |r| { r.action = "job.status".into(); r.args.clear(); }, "bad-argument"),
-        ("a dry run of what has none", 1, |r| { r.action = "ping".into(); r.args.clear(); r.dry_run = true; }, "no-dry-run"),
-        ("no time to run", 1, |r| r.run_limit_ms = 0, "bad-times"),
-        ("too much time to run", 1, |r| r.run_limit_ms = RUN_LIMIT_MS_MAX + 1, "bad-times"),
-        ("as much time as may be", 1, |r| r.run_limit_ms = RUN_LIMIT_MS_MAX, "ok"),
-        ("too much time to read", 1, |r| { r.action = "ping".into(); r.args.clear(); r.run_limit_ms = READ_RUN_LIMIT_MS_MAX + 1; }, "bad-times"),
-    ];
-    for (what, seed, change, want) in cases {
+    for (what, seed, change, want) in FIELD_CASES {
         let mut request = request();
         change(&mut request);
         assert_eq!(code(&send(&request, *seed)), *want, "{what}");
@@ -173,7 +354,9 @@ fn the_order_is_the_contracts() {
     expect("expired", 1, |r| r.deliver_by_ms = NOW);
     expect("not-targeted", 1, |r| r.target = "*".to_owned());
     expect("policy-denied", 1, |r| r.action = "job.status".to_owned());
-    expect("bad-argument", 1, |r| drop(r.args.insert("job".into(), json!(request().id))));
+    expect("bad-argument", 1, |r| {
+        drop(r.args.insert("job".into(), json!(request().id)))
+    });
     expect("bad-times", 1, |r| r.run_limit_ms = 1);
     expect("ok", 1, |_| {});
 }
@@ -183,16 +366,48 @@ fn the_envelope_is_checked() {
     type Change = fn(&mut Sent);
     let cases: &[(&str, Change, &str)] = &[
         ("no key", |s| s.key_id = None, "bad-signature"),
-        ("a key id that is none", |s| s.key_id = Some("a b".into()), "bad-signature"),
-        ("another key's name", |s| s.key_id = Some("nobody".into()), "bad-signature"),
+        (
+            "a key id that is none",
+            |s| s.key_id = Some("a b".into()),
+            "bad-signature",
+        ),
+        (
+            "another key's name",
+            |s| s.key_id = Some("nobody".into()),
+            "bad-signature",
+        ),
         ("no signature", |s| s.signature = None, "bad-signature"),
-        ("half a signature", |s| s.signature = s.signature.as_ref().map(|text| text[..64].to_owned()), "bad-signature"),
-        ("another body's signature", |s| s.signature = Some(signer(1).sign(b"x").to_string()), "bad-signature"),
-        ("another type", |s| s.kind = "muster.result/1".into(), "garbage"),
-        ("a later version", |s| s.kind = "muster.job/2".into(), "garbage"),
+        (
+            "half a signature",
+            |s| s.signature = s.signature.as_ref().map(|text| text[..64].to_owned()),
+            "bad-signature",
+        ),
+        (
+            "another body's signature",
+            |s| s.signature = Some(signer(1).sign(b"x").to_string()),
+            "bad-signature",
+        ),
+        (
+            "another type",
+            |s| s.kind = "muster.result/1".into(),
+            "garbage",
+        ),
+        (
+            "a later version",
+            |s| s.kind = "muster.job/2".into(),
+            "garbage",
+        ),
         ("an empty body", |s| s.body.clear(), "garbage"),
-        ("text", |s| s.body = b"restart everything".to_vec(), "garbage"),
-        ("a body over its bound", |s| s.body.resize(64 * 1024 + 1, 0), "garbage"),
+        (
+            "text",
+            |s| s.body = b"restart everything".to_vec(),
+            "garbage",
+        ),
+        (
+            "a body over its bound",
+            |s| s.body.resize(64 * 1024 + 1, 0),
+            "garbage",
+        ),
         ("half a body", |s| s.body.truncate(40), "garbage"),
     ];
     for (what, change, want) in cases {
@@ -207,7 +422,12 @@ fn the_envelope_is_checked() {
     // Garbage stays garbage even with a good signature over it.
     let body = b"garbage".to_vec();
     let signature = Some(signer(1).sign(&body).to_string());
-    let sent = Sent { kind: Kind::Job.wire_name().to_owned(), body, key_id: Some("ops".to_owned()), signature };
+    let sent = Sent {
+        kind: Kind::Job.wire_name().to_owned(),
+        body,
+        key_id: Some("ops".to_owned()),
+        signature,
+    };
     assert_eq!(code(&sent), "garbage");
 }
 

@@ -30,7 +30,11 @@ pub(super) struct Gap {
 
 impl Gap {
     pub(super) fn add(&mut self, class: Class, bytes: u64, accepted_at_ms: u64, aged: bool) {
-        self.from_ms = if self.records == 0 { accepted_at_ms } else { self.from_ms.min(accepted_at_ms) };
+        self.from_ms = if self.records == 0 {
+            accepted_at_ms
+        } else {
+            self.from_ms.min(accepted_at_ms)
+        };
         self.to_ms = self.to_ms.max(accepted_at_ms);
         self.records += 1;
         self.bytes += bytes;
@@ -42,7 +46,11 @@ impl Gap {
         if other.records == 0 {
             return;
         }
-        self.from_ms = if self.records == 0 { other.from_ms } else { self.from_ms.min(other.from_ms) };
+        self.from_ms = if self.records == 0 {
+            other.from_ms
+        } else {
+            self.from_ms.min(other.from_ms)
+        };
         self.to_ms = self.to_ms.max(other.to_ms);
         self.records += other.records;
         self.bytes += other.bytes;
@@ -54,7 +62,11 @@ impl Gap {
 
     /// The event that announces it.
     pub(super) fn event(&self, now_ms: u64) -> NewEvent {
-        let by_class: BTreeMap<&str, u64> = self.by_class.iter().map(|(class, count)| (class.name(), *count)).collect();
+        let by_class: BTreeMap<&str, u64> = self
+            .by_class
+            .iter()
+            .map(|(class, count)| (class.name(), *count))
+            .collect();
         let summary = format!(
             "{} messages ({} bytes) could not wait any longer to be sent and were dropped",
             self.records, self.bytes
@@ -68,7 +80,9 @@ impl Gap {
             ("by_class", json!(by_class)),
             ("too_old", Value::from(self.aged)),
         ];
-        event.fields.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+        event
+            .fields
+            .extend(fields.map(|(name, value)| (name.to_owned(), value)));
         event
     }
 }

@@ -4,14 +4,21 @@
 //! together are committed together. It must not know the broker, nor what actions and collectors do.
 
 mod bounds;
+mod held;
 mod open;
 mod owner;
 mod record;
+mod request;
 mod store;
-mod txn;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 mod tests;
+mod txn;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,12 +30,14 @@ use muster_proto::presence::OutboxDepth;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use held::Write;
 pub use open::OpenError;
 pub use owner::StateOwner;
-use owner::{Request, Write};
 pub use record::{
-    Begun, Class, JobRecord, JobStage, Lane, NewEvent, NewJob, OutMessage, OutboxKey, OutboxRecord, Recovered, result_message,
+    Begun, Class, JobRecord, JobStage, Lane, NewEvent, NewJob, OutMessage, OutboxKey, OutboxRecord,
+    Recovered, result_message,
 };
+use request::Request;
 
 /// Requests that wait for the owner thread; more make their callers wait.
 const REQUESTS_MAX: usize = 256;
@@ -55,7 +64,9 @@ pub fn system_clock() -> Clock {
     Arc::new(|| {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            .map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            })
     })
 }
 
@@ -65,9 +76,14 @@ pub fn new_message_id(at_ms: u64) -> MessageId {
     let mut random = [0; 10];
     if getrandom::fill(&mut random).is_err() {
         // Without the kernel's random numbers an id of the clock alone is still unique enough to drop duplicates by.
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.subsec_nanos());
         random = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        random.iter_mut().zip(nanos.to_be_bytes()).for_each(|(to, from)| *to = from);
+        random
+            .iter_mut()
+            .zip(nanos.to_be_bytes())
+            .for_each(|(to, from)| *to = from);
     }
     MessageId::from_parts(at_ms, random)
 }
@@ -98,10 +114,16 @@ impl OutboxSection {
     /// What is wrong and what would be right.
     pub fn check(&self) -> Result<(), String> {
         if self.bytes_max.0 < OUTBOX_BYTES_MAX_LEAST {
-            return Err(format!("[outbox] bytes_max: expected at least 4 MiB, found {}", self.bytes_max));
+            return Err(format!(
+                "[outbox] bytes_max: expected at least 4 MiB, found {}",
+                self.bytes_max
+            ));
         }
         if self.age_max < jiff::SignedDuration::from_mins(1) {
-            return Err(format!("[outbox] age_max: expected at least 1m, found {}", self.age_max));
+            return Err(format!(
+                "[outbox] age_max: expected at least 1m, found {}",
+                self.age_max
+            ));
         }
         Ok(())
     }
@@ -132,7 +154,8 @@ impl StateConfig {
             dir,
             host,
             outbox_bytes_max: outbox.bytes_max.0,
-            outbox_age_max_ms: u64::try_from(outbox.age_max.as_millis()).unwrap_or(OUTBOX_AGE_MAX_MS_DEFAULT),
+            outbox_age_max_ms: u64::try_from(outbox.age_max.as_millis())
+                .unwrap_or(OUTBOX_AGE_MAX_MS_DEFAULT),
             jobs_max: JOBS_REMEMBERED_MAX,
             clock: system_clock(),
         }
@@ -160,7 +183,9 @@ pub struct StateStatus {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// It can't be written or read just now.
-    #[error("could not use the state file {path}: {why}; free some space or see to the disk, the agent goes on by itself")]
+    #[error(
+        "could not use the state file {path}: {why}; free some space or see to the disk, the agent goes on by itself"
+    )]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -202,10 +227,14 @@ impl State {
     pub async fn accept_events(&self, events: Vec<NewEvent>) -> Result<(), StateError> {
         for event in &events {
             if !muster_proto::event::is_topic(&event.topic) {
-                return Err(StateError::BadEvent(format!("{:?} is not a topic", event.topic)));
+                return Err(StateError::BadEvent(format!(
+                    "{:?} is not a topic",
+                    event.topic
+                )));
             }
         }
-        self.ask(|answer| Request::Write(Write::Events(events), answer)).await
+        self.ask(|answer| Request::Write(Write::Events(events), answer))
+            .await
     }
 
     /// Records a job, before its delivery is acknowledged and before it runs.
@@ -213,7 +242,8 @@ impl State {
     /// # Errors
     /// When it could not be recorded: it must not be run then.
     pub async fn begin_job(&self, job: NewJob) -> Result<Begun, StateError> {
-        self.ask(|answer| Request::Begin(Box::new(job), answer)).await
+        self.ask(|answer| Request::Begin(Box::new(job), answer))
+            .await
     }
 
     /// Records that a queued job starts now.
@@ -229,7 +259,8 @@ impl State {
     /// # Errors
     /// When the agent stops, or the result is over its bound (see `job::bounded`).
     pub async fn finish_job(&self, result: JobResult) -> Result<(), StateError> {
-        self.ask(|answer| Request::Write(Write::Finish(Box::new(result)), answer)).await
+        self.ask(|answer| Request::Write(Write::Finish(Box::new(result)), answer))
+            .await
     }
 
     /// Remembers that a job which has not come is to be refused when it comes. `false` where it is known already.
@@ -262,8 +293,19 @@ impl State {
     ///
     /// # Errors
     /// When the file could not be read.
-    pub async fn next_outbox(&self, lane: Lane, after: u64, bytes_max: usize) -> Result<Vec<OutboxRecord>, StateError> {
-        self.ask(|answer| Request::Next { lane, after, bytes_max, answer }).await
+    pub async fn next_outbox(
+        &self,
+        lane: Lane,
+        after: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<OutboxRecord>, StateError> {
+        self.ask(|answer| Request::Next {
+            lane,
+            after,
+            bytes_max,
+            answer,
+        })
+        .await
     }
 
     /// The broker has confirmed these: they are deleted soon. After a crash some may be sent once more, with the same
@@ -272,7 +314,10 @@ impl State {
     /// # Errors
     /// When the agent stops.
     pub async fn confirm(&self, keys: Vec<OutboxKey>) -> Result<(), StateError> {
-        self.requests.send(Request::Confirm(keys)).await.map_err(|_| StateError::Closed)
+        self.requests
+            .send(Request::Confirm(keys))
+            .await
+            .map_err(|_| StateError::Closed)
     }
 
     /// How the file is; changes with everything stored and sent.
@@ -281,9 +326,15 @@ impl State {
         self.status.clone()
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, StateError>>) -> Request) -> Result<T, StateError> {
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StateError>>) -> Request,
+    ) -> Result<T, StateError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(request(answer)).await.map_err(|_| StateError::Closed)?;
+        self.requests
+            .send(request(answer))
+            .await
+            .map_err(|_| StateError::Closed)?;
         answered.await.map_err(|_| StateError::Closed)?
     }
 }

@@ -28,7 +28,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// It can't be written to.
-    #[error("could not {what} {path}: {why}; the agent's user needs a state_dir that it may write to")]
+    #[error(
+        "could not {what} {path}: {why}; the agent's user needs a state_dir that it may write to"
+    )]
     Denied {
         /// What was tried.
         what: &'static str,
@@ -64,9 +66,13 @@ impl Fault {
         use io::ErrorKind as Kind;
         let why = error.to_string();
         match error.kind() {
-            Kind::InvalidData | Kind::InvalidInput | Kind::UnexpectedEof | Kind::IsADirectory => Self::Damaged(why),
+            Kind::InvalidData | Kind::InvalidInput | Kind::UnexpectedEof | Kind::IsADirectory => {
+                Self::Damaged(why)
+            }
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Self::Denied(why),
-            _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Self::Damaged(why),
+            _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                Self::Damaged(why)
+            }
             _ => Self::Passing(why),
         }
     }
@@ -78,7 +84,9 @@ impl From<redb::Error> for Fault {
         match error {
             E::Io(error) => Self::of_io(&error),
             E::DatabaseAlreadyOpen => Self::InUse,
-            E::PreviousIo | E::DatabaseClosed | E::LockPoisoned(_) | E::TransactionInProgress => Self::Passing(error.to_string()),
+            E::PreviousIo | E::DatabaseClosed | E::LockPoisoned(_) | E::TransactionInProgress => {
+                Self::Passing(error.to_string())
+            }
             other => Self::Damaged(other.to_string()),
         }
     }
@@ -94,7 +102,13 @@ macro_rules! faults {
     };
 }
 
-faults!(DatabaseError, StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
+faults!(
+    DatabaseError,
+    StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError
+);
 
 /// Runs `work`; a panic in it is damage. redb may panic on a file that somebody else has written to.
 pub(super) fn contained<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
@@ -111,7 +125,11 @@ pub(super) fn contained<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T,
 
 /// Makes the directory where it is missing and takes the lock that says which agent uses it. Held as long as the file.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
-    let denied = |what, path: &Path, error: &io::Error| OpenError::Denied { what, path: path.to_owned(), why: error.to_string() };
+    let denied = |what, path: &Path, error: &io::Error| OpenError::Denied {
+        what,
+        path: path.to_owned(),
+        why: error.to_string(),
+    };
     // Others may pass through, for scripts that run as another user; the files in it are the agent's alone.
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -128,7 +146,9 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
         .map_err(|error| denied("open", &path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: dir.join(FILE) }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            path: dir.join(FILE),
+        }),
         Err(TryLockError::Error(error)) => Err(denied("lock", &path, &error)),
     }
 }
@@ -143,7 +163,10 @@ pub(super) fn database(path: &Path) -> Result<Database, Fault> {
         Err(error) => return Err(Fault::of_io(&error)),
     }
     contained(|| {
-        Ok(Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path)?)
+        Ok(Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .open(path)?)
     })
 }
 
@@ -155,13 +178,20 @@ fn make(path: &Path) -> Result<(), Fault> {
     {
         return Err(Fault::of_io(&error));
     }
-    OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new).map_err(|error| Fault::of_io(&error))?;
+    OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(|error| Fault::of_io(&error))?;
     contained(|| {
         let database = Builder::new().set_cache_size(CACHE_BYTES).create(&new)?;
         database.close()?;
         Ok(())
     })?;
-    std::fs::rename(&new, path).and_then(|()| sync_parent(path)).map_err(|error| Fault::of_io(&error))
+    std::fs::rename(&new, path)
+        .and_then(|()| sync_parent(path))
+        .map_err(|error| Fault::of_io(&error))
 }
 
 /// Gives a damaged file another name, and deletes the oldest of too many. The new name.
@@ -182,7 +212,12 @@ fn delete_oldest(dir: &Path) -> io::Result<()> {
     let mut found: Vec<(u64, PathBuf)> = std::fs::read_dir(dir)?
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            let at_ms = path.file_name()?.to_str()?.strip_prefix(&prefix)?.parse().ok()?;
+            let at_ms = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix(&prefix)?
+                .parse()
+                .ok()?;
             Some((at_ms, path))
         })
         .collect();
@@ -197,5 +232,6 @@ fn delete_oldest(dir: &Path) -> io::Result<()> {
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }

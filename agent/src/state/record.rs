@@ -53,7 +53,14 @@ pub enum Class {
 
 impl Class {
     /// Every class, least important first.
-    pub const ALL: [Self; 6] = [Self::Info, Self::Notice, Self::Warning, Self::Error, Self::Critical, Self::Reply];
+    pub const ALL: [Self; 6] = [
+        Self::Info,
+        Self::Notice,
+        Self::Warning,
+        Self::Error,
+        Self::Critical,
+        Self::Reply,
+    ];
 
     /// The class of an event.
     #[must_use]
@@ -96,7 +103,13 @@ impl Lane {
     pub const fn classes(self) -> &'static [Class] {
         match self {
             Self::Replies => &[Class::Reply],
-            Self::Events => &[Class::Info, Class::Notice, Class::Warning, Class::Error, Class::Critical],
+            Self::Events => &[
+                Class::Info,
+                Class::Notice,
+                Class::Warning,
+                Class::Error,
+                Class::Critical,
+            ],
         }
     }
 }
@@ -195,7 +208,12 @@ pub struct NewEvent {
 
 impl NewEvent {
     /// An event with nothing but its topic, time, severity and summary.
-    pub fn new(topic: impl Into<String>, at_ms: u64, severity: Severity, summary: impl Into<String>) -> Self {
+    pub fn new(
+        topic: impl Into<String>,
+        at_ms: u64,
+        severity: Severity,
+        summary: impl Into<String>,
+    ) -> Self {
         Self {
             topic: topic.into(),
             at_ms,
@@ -217,7 +235,12 @@ impl NewEvent {
     }
 
     /// The message for the broker; cut where it is over its bound, since a cut event is better than none.
-    pub(super) fn into_message(self, host: &HostId, seq: u64, id: MessageId) -> Result<OutMessage, EncodeError> {
+    pub(super) fn into_message(
+        self,
+        host: &HostId,
+        seq: u64,
+        id: MessageId,
+    ) -> Result<OutMessage, EncodeError> {
         let mut event = Event {
             topic: self.topic,
             host: host.clone(),

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::StateConfig;
 use super::bounds::{Gap, too_old};
 use super::open::Fault;
-use super::record::{Begun, Class, JobRecord, Lane, NewEvent, NewJob, OutboxKey, OutboxRecord, Recovered, StoredMessage};
+use super::record::{
+    Begun, Class, JobRecord, Lane, NewEvent, NewJob, OutboxKey, OutboxRecord, Recovered,
+    StoredMessage,
+};
 use super::txn::Txn;
 
 /// Messages to send: (class, number) → message.
@@ -19,7 +22,8 @@ pub(super) const JOBS: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new(
 /// Jobs that are not finished.
 pub(super) const OPEN_JOBS: TableDefinition<&[u8; 16], ()> = TableDefinition::new("open_jobs");
 /// Jobs by the time until which they may come again: (milliseconds since 1970, id).
-pub(super) const JOBS_BY_DEADLINE: TableDefinition<(u64, &[u8; 16]), ()> = TableDefinition::new("jobs_by_deadline");
+pub(super) const JOBS_BY_DEADLINE: TableDefinition<(u64, &[u8; 16]), ()> =
+    TableDefinition::new("jobs_by_deadline");
 /// Named records: [`COUNTERS`].
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
@@ -92,7 +96,11 @@ pub(super) struct Store {
 
 impl Store {
     /// Takes a database over: makes its tables, reads its counters, begins a new run of the agent if it is one.
-    pub(super) fn new(database: Database, config: &StateConfig, new_run: bool) -> Result<Self, Fault> {
+    pub(super) fn new(
+        database: Database,
+        config: &StateConfig,
+        new_run: bool,
+    ) -> Result<Self, Fault> {
         let write = database.begin_write()?;
         let mut counters: Counters = {
             let meta = write.open_table(META)?;
@@ -107,7 +115,11 @@ impl Store {
         }
         Txn::new(&write, config, counters.clone())?.save()?;
         write.commit()?;
-        Ok(Self { database, config: config.clone(), counters })
+        Ok(Self {
+            database,
+            config: config.clone(),
+            counters,
+        })
     }
 
     /// Applies all writes, or none.
@@ -135,7 +147,11 @@ impl Store {
         for class in Class::ALL {
             if let Some(first) = outbox.range(whole(class))?.next() {
                 let (_, value) = first?;
-                if too_old(decode::<StoredMessage>(value.value())?.accepted_at_ms, now_ms, self.config.outbox_age_max_ms) {
+                if too_old(
+                    decode::<StoredMessage>(value.value())?.accepted_at_ms,
+                    now_ms,
+                    self.config.outbox_age_max_ms,
+                ) {
                     return Ok(true);
                 }
             }
@@ -152,12 +168,22 @@ impl Store {
     }
 
     /// The next messages of a lane, by number.
-    pub(super) fn next(&self, lane: Lane, after: u64, bytes_max: usize) -> Result<Vec<OutboxRecord>, Fault> {
+    pub(super) fn next(
+        &self,
+        lane: Lane,
+        after: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<OutboxRecord>, Fault> {
         let outbox = self.database.begin_read()?.open_table(OUTBOX)?;
         let from = after.saturating_add(1);
         let mut classes: Vec<_> = Vec::new();
         for class in lane.classes() {
-            classes.push((*class, outbox.range((*class as u8, from)..=(*class as u8, u64::MAX))?.peekable()));
+            classes.push((
+                *class,
+                outbox
+                    .range((*class as u8, from)..=(*class as u8, u64::MAX))?
+                    .peekable(),
+            ));
         }
         let mut page = Vec::new();
         let mut bytes = 0;
@@ -169,7 +195,9 @@ impl Store {
                 };
                 Some((seq, *class, range))
             });
-            let Some((seq, class, range)) = next.min_by_key(|(seq, ..)| *seq) else { break };
+            let Some((seq, class, range)) = next.min_by_key(|(seq, ..)| *seq) else {
+                break;
+            };
             let Some(item) = range.next() else { break };
             let (_, value) = item?;
             let stored: StoredMessage = decode(value.value())?;
@@ -179,8 +207,15 @@ impl Store {
             }
             let kind = stored.kind.clone();
             match stored.into_message() {
-                Some(message) => page.push(OutboxRecord { key: OutboxKey { class, seq }, message }),
-                None => tracing::error!(seq, kind, "a stored message is of no kind that can be sent; it stays until it is too old"),
+                Some(message) => page.push(OutboxRecord {
+                    key: OutboxKey { class, seq },
+                    message,
+                }),
+                None => tracing::error!(
+                    seq,
+                    kind,
+                    "a stored message is of no kind that can be sent; it stays until it is too old"
+                ),
             }
         }
         Ok(page)
@@ -192,9 +227,11 @@ pub(super) fn whole(class: Class) -> std::ops::RangeInclusive<(u8, u64)> {
 }
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Fault> {
-    rmp_serde::to_vec_named(value).map_err(|error| Fault::Passing(format!("could not encode a record: {error}")))
+    rmp_serde::to_vec_named(value)
+        .map_err(|error| Fault::Passing(format!("could not encode a record: {error}")))
 }
 
 pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
-    rmp_serde::from_slice(bytes).map_err(|error| Fault::Damaged(format!("a record does not decode: {error}")))
+    rmp_serde::from_slice(bytes)
+        .map_err(|error| Fault::Damaged(format!("a record does not decode: {error}")))
 }

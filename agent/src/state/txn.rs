@@ -8,9 +8,13 @@ use serde_json::Value;
 
 use super::bounds::{GAP_EVENT_EVERY_MS, too_old};
 use super::open::Fault;
-use super::record::{Begun, Class, JobRecord, JobStage, NewEvent, NewJob, OutMessage, OutboxKey, Recovered, StoredMessage, result_message};
+use super::record::{
+    Begun, Class, JobRecord, JobStage, NewEvent, NewJob, OutMessage, OutboxKey, Recovered,
+    StoredMessage, result_message,
+};
 use super::store::{
-    Applied, COUNTERS, Counters, JOBS, JOBS_BY_DEADLINE, META, OPEN_JOBS, OUTBOX, Op, REMEMBER_MS, decode, encode, whole,
+    Applied, COUNTERS, Counters, JOBS, JOBS_BY_DEADLINE, META, OPEN_JOBS, OUTBOX, Op, REMEMBER_MS,
+    decode, encode, whole,
 };
 use super::{StateConfig, new_message_id};
 
@@ -36,7 +40,11 @@ pub(super) struct Txn<'txn> {
 }
 
 impl<'txn> Txn<'txn> {
-    pub(super) fn new(write: &'txn WriteTransaction, config: &'txn StateConfig, counters: Counters) -> Result<Self, Fault> {
+    pub(super) fn new(
+        write: &'txn WriteTransaction,
+        config: &'txn StateConfig,
+        counters: Counters,
+    ) -> Result<Self, Fault> {
         Ok(Self {
             outbox: write.open_table(OUTBOX)?,
             jobs: write.open_table(JOBS)?,
@@ -101,7 +109,9 @@ impl<'txn> Txn<'txn> {
     pub(super) fn keep_bounds(&mut self, now_ms: u64) -> Result<(), Fault> {
         for class in Class::ALL {
             while self.counters.bytes > self.config.outbox_bytes_max {
-                let Some(key) = self.oldest(class)? else { break };
+                let Some(key) = self.oldest(class)? else {
+                    break;
+                };
                 self.drop_message(key, false)?;
             }
         }
@@ -135,13 +145,18 @@ impl<'txn> Txn<'txn> {
         self.counters.outbox_seq += 1;
         self.counters.records += 1;
         self.counters.bytes += bytes.len() as u64;
-        self.outbox.insert((class as u8, self.counters.outbox_seq), bytes.as_slice())?;
+        self.outbox
+            .insert((class as u8, self.counters.outbox_seq), bytes.as_slice())?;
         Ok(())
     }
 
     /// Takes a message out; its stored form, if it was there.
     fn take(&mut self, key: OutboxKey) -> Result<Option<Vec<u8>>, Fault> {
-        let Some(bytes) = self.outbox.remove((key.class as u8, key.seq))?.map(|value| value.value().to_vec()) else {
+        let Some(bytes) = self
+            .outbox
+            .remove((key.class as u8, key.seq))?
+            .map(|value| value.value().to_vec())
+        else {
             return Ok(None);
         };
         self.counters.records = self.counters.records.saturating_sub(1);
@@ -153,14 +168,19 @@ impl<'txn> Txn<'txn> {
         if let Some(bytes) = self.take(key)? {
             let stored: StoredMessage = decode(&bytes)?;
             self.counters.dropped += 1;
-            self.counters.gap.add(key.class, bytes.len() as u64, stored.accepted_at_ms, aged);
+            self.counters
+                .gap
+                .add(key.class, bytes.len() as u64, stored.accepted_at_ms, aged);
         }
         Ok(())
     }
 
     fn oldest(&self, class: Class) -> Result<Option<OutboxKey>, Fault> {
         let first = self.outbox.range(whole(class))?.next().transpose()?;
-        Ok(first.map(|(key, _)| OutboxKey { class, seq: key.value().1 }))
+        Ok(first.map(|(key, _)| OutboxKey {
+            class,
+            seq: key.value().1,
+        }))
     }
 
     fn drop_old(&mut self, now_ms: u64) -> Result<(), Fault> {
@@ -171,7 +191,9 @@ impl<'txn> Txn<'txn> {
                     None => break,
                     Some(first) => decode::<StoredMessage>(first?.1.value())?.accepted_at_ms,
                 };
-                let Some(key) = self.oldest(class)? else { break };
+                let Some(key) = self.oldest(class)? else {
+                    break;
+                };
                 if !too_old(accepted_at_ms, now_ms, age_max_ms) {
                     break;
                 }
@@ -187,7 +209,8 @@ impl<'txn> Txn<'txn> {
     }
 
     fn put_job(&mut self, job: JobId, record: &JobRecord) -> Result<(), Fault> {
-        self.jobs.insert(job.as_bytes(), encode(record)?.as_slice())?;
+        self.jobs
+            .insert(job.as_bytes(), encode(record)?.as_slice())?;
         let open = matches!(record.stage, JobStage::Queued | JobStage::Started);
         if open {
             self.open_jobs.insert(job.as_bytes(), ())?;
@@ -200,14 +223,19 @@ impl<'txn> Txn<'txn> {
     /// Records a job that was not known.
     fn add_job(&mut self, job: JobId, record: &JobRecord) -> Result<(), Fault> {
         self.put_job(job, record)?;
-        self.by_deadline.insert((record.deliver_by_ms, job.as_bytes()), ())?;
+        self.by_deadline
+            .insert((record.deliver_by_ms, job.as_bytes()), ())?;
         self.counters.jobs += 1;
         Ok(())
     }
 
     fn begin(&mut self, new: &NewJob, now_ms: u64) -> Result<Begun, Fault> {
         if let Some(known) = self.job(new.id)? {
-            return Ok(if known.stage == JobStage::CancelledAhead { Begun::CancelledAhead } else { Begun::Known(known) });
+            return Ok(if known.stage == JobStage::CancelledAhead {
+                Begun::CancelledAhead
+            } else {
+                Begun::Known(known)
+            });
         }
         if new.issued_at_ms < self.counters.jobs_lost_before_ms {
             return Ok(Begun::Lost);
@@ -217,7 +245,11 @@ impl<'txn> Txn<'txn> {
         }
         let started = new.started_at_ms.is_some();
         let record = JobRecord {
-            stage: if started { JobStage::Started } else { JobStage::Queued },
+            stage: if started {
+                JobStage::Started
+            } else {
+                JobStage::Queued
+            },
             action: new.action.clone(),
             idempotent: new.idempotent,
             dry_run: new.dry_run,
@@ -241,7 +273,9 @@ impl<'txn> Txn<'txn> {
     }
 
     fn start(&mut self, job: JobId, at_ms: u64) -> Result<(), Fault> {
-        let Some(mut record) = self.job(job)? else { return Ok(()) };
+        let Some(mut record) = self.job(job)? else {
+            return Ok(());
+        };
         record.stage = JobStage::Started;
         record.started_at_ms = Some(at_ms);
         record.agent_run = self.counters.agent_run;
@@ -301,7 +335,9 @@ impl<'txn> Txn<'txn> {
         }
         let mut recovered = Recovered::default();
         for job in open {
-            let Some(mut record) = self.job(job)? else { continue };
+            let Some(mut record) = self.job(job)? else {
+                continue;
+            };
             if record.agent_run == self.counters.agent_run {
                 continue;
             }
@@ -316,13 +352,22 @@ impl<'txn> Txn<'txn> {
             let (outcome, reason) = if waited {
                 recovered.expired += 1;
                 let why = "the agent was stopped or died before the job's turn came, and was back only after its deadline";
-                (Outcome::DeliveryExpired, Reason::new(ReasonCode::Expired, why))
+                (
+                    Outcome::DeliveryExpired,
+                    Reason::new(ReasonCode::Expired, why),
+                )
             } else {
                 recovered.interrupted += 1;
                 let why = "the agent died while it ran; whether it had its effect is not known";
-                (Outcome::Interrupted, Reason::new(ReasonCode::AgentDied, why))
+                (
+                    Outcome::Interrupted,
+                    Reason::new(ReasonCode::AgentDied, why),
+                )
             };
-            self.finish(&leftover(job, &record, self.config, outcome, reason, now_ms), now_ms)?;
+            self.finish(
+                &leftover(job, &record, self.config, outcome, reason, now_ms),
+                now_ms,
+            )?;
         }
         Ok(recovered)
     }
@@ -349,7 +394,14 @@ impl<'txn> Txn<'txn> {
     }
 }
 
-fn leftover(job: JobId, record: &JobRecord, config: &StateConfig, outcome: Outcome, reason: Reason, now_ms: u64) -> JobResult {
+fn leftover(
+    job: JobId,
+    record: &JobRecord,
+    config: &StateConfig,
+    outcome: Outcome,
+    reason: Reason,
+    now_ms: u64,
+) -> JobResult {
     JobResult {
         job,
         host: config.host.clone(),

@@ -23,7 +23,10 @@ fn job_of(number: u64) -> JobId {
 fn writer() {
     let dir = std::env::var(DIR).unwrap();
     let first: u64 = std::env::var("MUSTER_TEST_FIRST").unwrap().parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let (state, _owner) = State::open(config(Path::new(&dir), &Hands::at(NOW))).unwrap();
         state.recover().await.unwrap();
@@ -45,7 +48,9 @@ fn writer() {
 async fn work(state: &State, number: u64) {
     let say = |what: &str| {
         let mut out = std::io::stdout();
-        writeln!(out, "\n{what} {number}").and_then(|()| out.flush()).unwrap();
+        writeln!(out, "\n{what} {number}")
+            .and_then(|()| out.flush())
+            .unwrap();
     };
     let new = NewJob {
         id: job_of(number),
@@ -60,15 +65,26 @@ async fn work(state: &State, number: u64) {
     };
     assert_eq!(state.begin_job(new).await.unwrap(), Begun::New);
     say("begun");
-    state.accept_events(vec![info(format!("{number}"))]).await.unwrap();
+    state
+        .accept_events(vec![info(format!("{number}"))])
+        .await
+        .unwrap();
     say("event");
-    state.finish_job(result(job_of(number), Outcome::Succeeded)).await.unwrap();
+    state
+        .finish_job(result(job_of(number), Outcome::Succeeded))
+        .await
+        .unwrap();
     say("finished");
 }
 
 fn start(dir: &Path, first: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "state::tests::crash::writer", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "state::tests::crash::writer",
+            "--ignored",
+            "--nocapture",
+        ])
         .env(DIR, dir)
         .env("MUSTER_TEST_FIRST", first.to_string())
         .stdout(Stdio::piped())
@@ -85,8 +101,12 @@ struct Answered {
 
 impl Answered {
     fn take(&mut self, line: &str) -> bool {
-        let Some((what, number)) = line.split_once(' ') else { return false };
-        let Ok(number) = number.parse() else { return false };
+        let Some((what, number)) = line.split_once(' ') else {
+            return false;
+        };
+        let Ok(number) = number.parse() else {
+            return false;
+        };
         match what {
             "begun" => self.begun.insert(number),
             "event" => self.events.insert(number),
@@ -126,18 +146,37 @@ async fn check(dir: &Path, answered: &Answered) {
     assert_eq!(state.status().borrow().damaged, 0);
     state.recover().await.unwrap();
     for number in &answered.begun {
-        assert!(state.job(job_of(*number)).await.unwrap().is_some(), "job {number} was recorded");
+        assert!(
+            state.job(job_of(*number)).await.unwrap().is_some(),
+            "job {number} was recorded"
+        );
     }
     let found = events(&state).await;
-    assert!(found.windows(2).all(|pair| pair[0].seq < pair[1].seq), "numbers rise over all lives");
-    let events: BTreeSet<u64> = found.iter().map(|event| event.summary.parse().unwrap()).collect();
-    assert!(answered.events.is_subset(&events), "{:?}", answered.events.difference(&events));
+    assert!(
+        found.windows(2).all(|pair| pair[0].seq < pair[1].seq),
+        "numbers rise over all lives"
+    );
+    let events: BTreeSet<u64> = found
+        .iter()
+        .map(|event| event.summary.parse().unwrap())
+        .collect();
+    assert!(
+        answered.events.is_subset(&events),
+        "{:?}",
+        answered.events.difference(&events)
+    );
     let results = results(&state).await;
     let ended: BTreeSet<u64> = results.iter().map(|result| number_of(result.job)).collect();
     assert_eq!(ended.len(), results.len(), "one answer each");
-    assert!(answered.begun.is_subset(&ended), "what was begun and not finished is answered as interrupted");
-    let succeeded: BTreeSet<u64> =
-        results.iter().filter(|r| r.outcome == Outcome::Succeeded).map(|r| number_of(r.job)).collect();
+    assert!(
+        answered.begun.is_subset(&ended),
+        "what was begun and not finished is answered as interrupted"
+    );
+    let succeeded: BTreeSet<u64> = results
+        .iter()
+        .filter(|r| r.outcome == Outcome::Succeeded)
+        .map(|r| number_of(r.job))
+        .collect();
     assert!(answered.finished.is_subset(&succeeded));
     assert!(!answered.finished.is_empty());
     owner.close().await;

@@ -19,7 +19,11 @@ fn job(number: u8, started: bool) -> NewJob {
 }
 
 async fn stage(state: &State, number: u8) -> Option<JobStage> {
-    state.job(job_id(number)).await.unwrap().map(|record| record.stage)
+    state
+        .job(job_id(number))
+        .await
+        .unwrap()
+        .map(|record| record.stage)
 }
 
 #[tokio::test]
@@ -27,13 +31,27 @@ async fn a_job_is_begun_once() {
     let dir = tempfile::tempdir().unwrap();
     let (state, owner) = open(dir.path());
     assert_eq!(state.begin_job(job(1, true)).await.unwrap(), Begun::New);
-    assert!(matches!(state.begin_job(job(1, true)).await.unwrap(), Begun::Known(_)));
-    state.finish_job(result(job_id(1), Outcome::Succeeded)).await.unwrap();
-    state.finish_job(result(job_id(1), Outcome::Failed)).await.unwrap();
+    assert!(matches!(
+        state.begin_job(job(1, true)).await.unwrap(),
+        Begun::Known(_)
+    ));
+    state
+        .finish_job(result(job_id(1), Outcome::Succeeded))
+        .await
+        .unwrap();
+    state
+        .finish_job(result(job_id(1), Outcome::Failed))
+        .await
+        .unwrap();
     owner.close().await;
     let (state, owner) = open(dir.path());
-    let Begun::Known(record) = state.begin_job(job(1, true)).await.unwrap() else { unreachable!("it was recorded") };
-    assert_eq!((record.stage, record.outcome), (JobStage::Finished, Some(Outcome::Succeeded)));
+    let Begun::Known(record) = state.begin_job(job(1, true)).await.unwrap() else {
+        unreachable!("it was recorded")
+    };
+    assert_eq!(
+        (record.stage, record.outcome),
+        (JobStage::Finished, Some(Outcome::Succeeded))
+    );
     let told = results(&state).await;
     assert_eq!(told.len(), 1, "one end, one answer");
     assert_eq!(told[0].outcome, Outcome::Succeeded);
@@ -45,9 +63,22 @@ async fn what_a_crash_left_behind_is_settled_once() {
     let dir = tempfile::tempdir().unwrap();
     let hands = Hands::at(NOW);
     let (state, owner) = State::open(config(dir.path(), &hands)).unwrap();
-    let idempotent = |number| NewJob { idempotent: true, ..job(number, true) };
-    let short = |job: NewJob| NewJob { deliver_by_ms: NOW + 10, ..job };
-    for new in [job(1, true), job(2, false), idempotent(3), short(job(4, false)), short(idempotent(5)), job(6, false)] {
+    let idempotent = |number| NewJob {
+        idempotent: true,
+        ..job(number, true)
+    };
+    let short = |job: NewJob| NewJob {
+        deliver_by_ms: NOW + 10,
+        ..job
+    };
+    for new in [
+        job(1, true),
+        job(2, false),
+        idempotent(3),
+        short(job(4, false)),
+        short(idempotent(5)),
+        job(6, false),
+    ] {
         assert_eq!(state.begin_job(new).await.unwrap(), Begun::New);
     }
     state.start_job(job_id(6), NOW).await.unwrap();
@@ -58,10 +89,21 @@ async fn what_a_crash_left_behind_is_settled_once() {
     // One of this run is left alone.
     assert_eq!(state.begin_job(job(7, true)).await.unwrap(), Begun::New);
     let recovered = state.recover().await.unwrap();
-    let resumed: Vec<_> = recovered.resume.iter().map(|(id, record)| (*id, record.request.clone())).collect();
-    assert_eq!(resumed, [(job_id(2), Some(vec![2])), (job_id(3), Some(vec![3]))]);
+    let resumed: Vec<_> = recovered
+        .resume
+        .iter()
+        .map(|(id, record)| (*id, record.request.clone()))
+        .collect();
+    assert_eq!(
+        resumed,
+        [(job_id(2), Some(vec![2])), (job_id(3), Some(vec![3]))]
+    );
     assert_eq!((recovered.interrupted, recovered.expired), (3, 1));
-    let mut told: Vec<_> = results(&state).await.into_iter().map(|r| (r.job, r.outcome, r.reason.unwrap().code)).collect();
+    let mut told: Vec<_> = results(&state)
+        .await
+        .into_iter()
+        .map(|r| (r.job, r.outcome, r.reason.unwrap().code))
+        .collect();
     told.sort_by_key(|(job, ..)| *job);
     assert_eq!(
         told,
@@ -72,7 +114,11 @@ async fn what_a_crash_left_behind_is_settled_once() {
             (job_id(6), Outcome::Interrupted, ReasonCode::AgentDied),
         ]
     );
-    assert_eq!(state.recover().await.unwrap(), Recovered::default(), "a second look finds nothing");
+    assert_eq!(
+        state.recover().await.unwrap(),
+        Recovered::default(),
+        "a second look finds nothing"
+    );
     assert_eq!(stage(&state, 7).await, Some(JobStage::Started));
     owner.close().await;
 }
@@ -87,9 +133,18 @@ async fn a_cancel_is_remembered_for_a_job_that_has_not_come() {
     owner.close().await;
     hands.set(NOW + DELIVER_WINDOW_MS_MAX);
     let (state, owner) = State::open(config(dir.path(), &hands)).unwrap();
-    assert_eq!(state.begin_job(job(1, true)).await.unwrap(), Begun::CancelledAhead);
-    state.finish_job(result(job_id(1), Outcome::Cancelled)).await.unwrap();
-    assert!(matches!(state.begin_job(job(1, true)).await.unwrap(), Begun::Known(_)));
+    assert_eq!(
+        state.begin_job(job(1, true)).await.unwrap(),
+        Begun::CancelledAhead
+    );
+    state
+        .finish_job(result(job_id(1), Outcome::Cancelled))
+        .await
+        .unwrap();
+    assert!(matches!(
+        state.begin_job(job(1, true)).await.unwrap(),
+        Begun::Known(_)
+    ));
     owner.close().await;
 }
 
@@ -97,19 +152,46 @@ async fn a_cancel_is_remembered_for_a_job_that_has_not_come() {
 async fn jobs_are_forgotten_only_when_they_can_not_come_again() {
     let dir = tempfile::tempdir().unwrap();
     let hands = Hands::at(NOW);
-    let few = |hands: &Hands| StateConfig { jobs_max: 3, ..config(dir.path(), hands) };
+    let few = |hands: &Hands| StateConfig {
+        jobs_max: 3,
+        ..config(dir.path(), hands)
+    };
     let (state, owner) = State::open(few(&hands)).unwrap();
     for number in 1..=3 {
-        assert_eq!(state.begin_job(job(number, true)).await.unwrap(), Begun::New);
+        assert_eq!(
+            state.begin_job(job(number, true)).await.unwrap(),
+            Begun::New
+        );
     }
-    state.finish_job(result(job_id(1), Outcome::Succeeded)).await.unwrap();
-    state.finish_job(result(job_id(2), Outcome::Succeeded)).await.unwrap();
-    assert_eq!(state.begin_job(job(4, true)).await.unwrap(), Begun::Full, "all may come again");
-    assert!(!state.cancel_ahead(job_id(9)).await.unwrap(), "nor is there room for this");
+    state
+        .finish_job(result(job_id(1), Outcome::Succeeded))
+        .await
+        .unwrap();
+    state
+        .finish_job(result(job_id(2), Outcome::Succeeded))
+        .await
+        .unwrap();
+    assert_eq!(
+        state.begin_job(job(4, true)).await.unwrap(),
+        Begun::Full,
+        "all may come again"
+    );
+    assert!(
+        !state.cancel_ahead(job_id(9)).await.unwrap(),
+        "nor is there room for this"
+    );
     hands.set(NOW + 2 * 3600 * 1000);
-    assert_eq!(state.begin_job(job(4, true)).await.unwrap(), Begun::New, "those past their deadline make room");
+    assert_eq!(
+        state.begin_job(job(4, true)).await.unwrap(),
+        Begun::New,
+        "those past their deadline make room"
+    );
     assert_eq!(stage(&state, 1).await, None);
-    assert_eq!(stage(&state, 3).await, Some(JobStage::Started), "but not one that runs");
+    assert_eq!(
+        stage(&state, 3).await,
+        Some(JobStage::Started),
+        "but not one that runs"
+    );
     owner.close().await;
     hands.set(NOW + 3 * 24 * 3600 * 1000);
     let (state, owner) = State::open(few(&hands)).unwrap();
@@ -125,13 +207,22 @@ async fn without_pressure_jobs_are_remembered_for_a_day_after_their_deadline() {
     let hands = Hands::at(NOW);
     let (state, owner) = State::open(config(dir.path(), &hands)).unwrap();
     state.begin_job(job(1, true)).await.unwrap();
-    state.finish_job(result(job_id(1), Outcome::Succeeded)).await.unwrap();
+    state
+        .finish_job(result(job_id(1), Outcome::Succeeded))
+        .await
+        .unwrap();
     owner.close().await;
     // Each start looks for what is too old.
-    for (at, want) in [(NOW + day_ms + 59_000, Some(JobStage::Finished)), (NOW + day_ms + 61_000, None)] {
+    for (at, want) in [
+        (NOW + day_ms + 59_000, Some(JobStage::Finished)),
+        (NOW + day_ms + 61_000, None),
+    ] {
         hands.set(at);
         let (state, owner) = State::open(config(dir.path(), &hands)).unwrap();
-        state.accept_events(vec![info("wakes the owner")]).await.unwrap();
+        state
+            .accept_events(vec![info("wakes the owner")])
+            .await
+            .unwrap();
         assert_eq!(stage(&state, 1).await, want);
         owner.close().await;
     }

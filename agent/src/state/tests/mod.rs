@@ -40,7 +40,11 @@ impl Hands {
 }
 
 fn config(dir: &Path, hands: &Hands) -> StateConfig {
-    let mut config = StateConfig::new(dir.to_owned(), "h1".parse().unwrap(), &OutboxSection::default());
+    let mut config = StateConfig::new(
+        dir.to_owned(),
+        "h1".parse().unwrap(),
+        &OutboxSection::default(),
+    );
     config.clock = hands.clock();
     config
 }
@@ -97,35 +101,70 @@ async fn all(state: &State, lane: Lane) -> Vec<OutboxRecord> {
 }
 
 async fn events(state: &State) -> Vec<Event> {
-    all(state, Lane::Events).await.iter().map(decoded_event).collect()
+    all(state, Lane::Events)
+        .await
+        .iter()
+        .map(decoded_event)
+        .collect()
 }
 
 async fn results(state: &State) -> Vec<JobResult> {
-    all(state, Lane::Replies).await.iter().map(decoded_result).collect()
+    all(state, Lane::Replies)
+        .await
+        .iter()
+        .map(decoded_result)
+        .collect()
 }
 
 async fn eventually(what: &str, state: &State, done: impl Fn(&StateStatus) -> bool) {
     let mut status = state.status();
-    let waited = tokio::time::timeout(Duration::from_secs(30), status.wait_for(|status| done(status))).await;
-    assert!(waited.is_ok(), "{what}: {:?}", state.status().borrow().clone());
+    let waited = tokio::time::timeout(
+        Duration::from_secs(30),
+        status.wait_for(|status| done(status)),
+    )
+    .await;
+    assert!(
+        waited.is_ok(),
+        "{what}: {:?}",
+        state.status().borrow().clone()
+    );
 }
 
 #[tokio::test]
 async fn events_are_numbered_kept_in_order_and_outlive_the_agent() {
     let dir = tempfile::tempdir().unwrap();
     let (state, owner) = open(dir.path());
-    state.accept_events(vec![info("a"), event(Severity::Critical, "b")]).await.unwrap();
-    state.accept_events(vec![event(Severity::Warning, "c")]).await.unwrap();
+    state
+        .accept_events(vec![info("a"), event(Severity::Critical, "b")])
+        .await
+        .unwrap();
+    state
+        .accept_events(vec![event(Severity::Warning, "c")])
+        .await
+        .unwrap();
     owner.close().await;
-    assert_eq!(state.accept_events(vec![info("late")]).await, Err(StateError::Closed));
+    assert_eq!(
+        state.accept_events(vec![info("late")]).await,
+        Err(StateError::Closed)
+    );
     let (state, owner) = open(dir.path());
     state.accept_events(vec![info("d")]).await.unwrap();
     let found = events(&state).await;
-    let told: Vec<_> = found.iter().map(|event| (event.seq, event.summary.as_str())).collect();
+    let told: Vec<_> = found
+        .iter()
+        .map(|event| (event.seq, event.summary.as_str()))
+        .collect();
     assert_eq!(told, [(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
     let first = &all(&state, Lane::Events).await[0];
-    assert_eq!((first.message.exchange, first.message.routing_key.as_str()), ("muster.events", "test.event.h1"));
-    assert_eq!(first.message.message_id, all(&state, Lane::Events).await[0].message.message_id, "the same at every resend");
+    assert_eq!(
+        (first.message.exchange, first.message.routing_key.as_str()),
+        ("muster.events", "test.event.h1")
+    );
+    assert_eq!(
+        first.message.message_id,
+        all(&state, Lane::Events).await[0].message.message_id,
+        "the same at every resend"
+    );
     owner.close().await;
 }
 
@@ -133,18 +172,42 @@ async fn events_are_numbered_kept_in_order_and_outlive_the_agent() {
 async fn what_is_confirmed_is_deleted_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (state, owner) = open(dir.path());
-    state.accept_events((0..10).map(|n| info(format!("{n}"))).collect()).await.unwrap();
-    let keys: Vec<_> = all(&state, Lane::Events).await.iter().map(|record| record.key).filter(|key| key.seq % 2 == 1).collect();
+    state
+        .accept_events((0..10).map(|n| info(format!("{n}"))).collect())
+        .await
+        .unwrap();
+    let keys: Vec<_> = all(&state, Lane::Events)
+        .await
+        .iter()
+        .map(|record| record.key)
+        .filter(|key| key.seq % 2 == 1)
+        .collect();
     state.confirm(keys.clone()).await.unwrap();
     eventually("half is gone", &state, |status| status.depth.records == 5).await;
     state.confirm(keys).await.unwrap();
     owner.close().await;
     let (state, owner) = open(dir.path());
-    let left: Vec<_> = events(&state).await.into_iter().map(|event| event.summary).collect();
+    let left: Vec<_> = events(&state)
+        .await
+        .into_iter()
+        .map(|event| event.summary)
+        .collect();
     assert_eq!(left, ["1", "3", "5", "7", "9"]);
     assert_eq!(state.status().borrow().depth.dropped, 0);
-    state.confirm(all(&state, Lane::Events).await.iter().map(|record| record.key).collect()).await.unwrap();
-    eventually("all is gone", &state, |status| status.depth.records == 0 && status.depth.bytes == 0).await;
+    state
+        .confirm(
+            all(&state, Lane::Events)
+                .await
+                .iter()
+                .map(|record| record.key)
+                .collect(),
+        )
+        .await
+        .unwrap();
+    eventually("all is gone", &state, |status| {
+        status.depth.records == 0 && status.depth.bytes == 0
+    })
+    .await;
     owner.close().await;
 }
 
@@ -152,12 +215,28 @@ async fn what_is_confirmed_is_deleted_and_nothing_else() {
 async fn pages_are_bounded_but_never_empty() {
     let dir = tempfile::tempdir().unwrap();
     let (state, owner) = open(dir.path());
-    state.accept_events(vec![info("x".repeat(5000)), info("y".repeat(5000)), info("z")]).await.unwrap();
+    state
+        .accept_events(vec![
+            info("x".repeat(5000)),
+            info("y".repeat(5000)),
+            info("z"),
+        ])
+        .await
+        .unwrap();
     let page = state.next_outbox(Lane::Events, 0, 100).await.unwrap();
     assert_eq!(page.len(), 1);
-    let page = state.next_outbox(Lane::Events, page[0].key.seq, 100_000).await.unwrap();
+    let page = state
+        .next_outbox(Lane::Events, page[0].key.seq, 100_000)
+        .await
+        .unwrap();
     assert_eq!(page.len(), 2);
-    assert!(state.next_outbox(Lane::Events, page[1].key.seq, 100_000).await.unwrap().is_empty());
+    assert!(
+        state
+            .next_outbox(Lane::Events, page[1].key.seq, 100_000)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     owner.close().await;
 }
 
@@ -171,7 +250,10 @@ async fn an_event_that_is_too_large_is_cut_and_one_that_is_none_refused() {
     assert_eq!(found.summary.len(), 100);
     assert!(found.fields.contains_key("trimmed_bytes") && !found.fields.contains_key("dump"));
     let bad = NewEvent::new("Not A Topic", NOW, Severity::Info, "");
-    assert!(matches!(state.accept_events(vec![bad]).await, Err(StateError::BadEvent(_))));
+    assert!(matches!(
+        state.accept_events(vec![bad]).await,
+        Err(StateError::BadEvent(_))
+    ));
     owner.close().await;
 }
 
