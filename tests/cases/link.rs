@@ -5,6 +5,7 @@ mod open;
 mod publish;
 mod recover;
 mod stream;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,10 +14,9 @@ use anyhow::{Context, Result};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use muster_harness::Broker;
-use muster_link::config::Span;
 use muster_link::{
     Acks, AgentPlan, BrokerConfig, Consume, LinkStatus, Outgoing, QueueDecl, QueueKind, RawBroker,
-    stamp,
+    Span, stamp,
 };
 use muster_proto::envelope::Kind;
 use tokio::sync::watch;

@@ -1,12 +1,12 @@
 //! The `[broker]` section of a config file: text to checked values, once. It must not open any file of what it names.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
+use crate::span::Span;
 use crate::url::BrokerUrl;
 
 /// The `[broker]` section as it is written; every key may be left out.
@@ -39,10 +39,6 @@ pub struct RawBroker {
     /// Reconnects are spread at random over at most this time. Larger fleets want more. Default: `"30s"`.
     pub reconnect_window: Option<Span>,
 }
-
-/// A time in a config file: text such as `"10s"` or `"1m 30s"`, or a whole number of seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
 
 /// How to reach RabbitMQ, checked. Made from a [`RawBroker`], which is what a config file's section becomes.
 #[derive(Debug, Clone, Deserialize)]
@@ -255,38 +251,6 @@ impl TryFrom<RawBroker> for BrokerConfig {
                 3_600,
             )?,
         })
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SpanVisitor)
-    }
-}
-
-struct SpanVisitor;
-
-impl de::Visitor<'_> for SpanVisitor {
-    type Value = Span;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a time such as \"10s\" or \"1m 30s\", or a number of seconds")
-    }
-
-    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
-        let seconds = u64::try_from(seconds)
-            .map_err(|_| E::invalid_value(de::Unexpected::Signed(seconds), &self))?;
-        Ok(Span(Duration::from_secs(seconds)))
-    }
-
-    fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
-        Ok(Span(Duration::from_secs(seconds)))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-        let invalid = || E::invalid_value(de::Unexpected::Str(text), &self);
-        let time: jiff::SignedDuration = text.parse().map_err(|_| invalid())?;
-        Duration::try_from(time).map(Span).map_err(|_| invalid())
     }
 }
 

@@ -57,7 +57,13 @@ pub(crate) async fn connect(
         deadline,
         limit: config.connect_timeout,
     };
+    // What is wrong in files is said whether or not somebody answers.
     let uri = uri(config, url)?;
+    let connector = if url.tls() {
+        Some(tls::connector(&config.tls)?)
+    } else {
+        None
+    };
     let runtime = lapin::runtime::default_runtime().map_err(|error| step.other(&error))?;
     let mut reached = Err(step.unreachable("the name has no address"));
     for address in step.addresses(url).await? {
@@ -79,8 +85,7 @@ pub(crate) async fn connect(
         _ => Err(std::io::Error::other("not a plain socket")),
     };
     let socket = Socket(socket.map_err(|error| step.other(&error))?.into());
-    if url.tls() {
-        let connector = tls::connector(&config.tls)?;
+    if let Some(connector) = connector {
         let encrypted = step
             .limited(
                 "the TLS handshake",

@@ -11,7 +11,8 @@ use lapin::{Channel, Consumer};
 
 use crate::error::describe;
 use crate::message::Incoming;
-use crate::session::{Acks, Shared};
+use crate::queue::Acks;
+use crate::session::Shared;
 
 /// What a queue's consumer gets, in order; at most `prefetch` messages wait unacked. Dropping it cancels the consumer.
 pub struct Deliveries {

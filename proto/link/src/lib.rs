@@ -7,14 +7,16 @@
 //! The library's automatic recovery is off: it gives up after sixteen tries, and was seen connected but deaf.
 
 pub mod backoff;
-pub mod config;
+mod config;
 mod connect;
 mod deliver;
 mod error;
 mod message;
 mod owner;
 mod publish;
+mod queue;
 mod session;
+mod span;
 pub mod stamp;
 pub mod supervise;
 mod tls;
@@ -25,6 +27,8 @@ pub use deliver::{Acker, Deliveries};
 pub use error::{Ended, OpenError, PublishError, SetupError};
 pub use message::{Death, Incoming, Outgoing, Receipt};
 pub use owner::{AgentPlan, Link, LinkStatus};
-pub use session::{Acks, Binding, Consume, QueueDecl, QueueKind, Session, StreamOffset};
+pub use queue::{Acks, Binding, Consume, QueueDecl, QueueKind, StreamOffset};
+pub use session::Session;
+pub use span::Span;
 pub use supervise::{SuperviseError, Supervisor};
 pub use url::{BrokerUrl, UrlError};

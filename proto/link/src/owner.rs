@@ -14,7 +14,8 @@ use crate::config::BrokerConfig;
 use crate::deliver::Deliveries;
 use crate::error::{PublishError, SetupError};
 use crate::message::{Incoming, Outgoing, Receipt};
-use crate::session::{Acks, Binding, Consume, QueueDecl, Session};
+use crate::queue::{Acks, Binding, Consume, QueueDecl};
+use crate::session::Session;
 use crate::stamp;
 
 /// What a link sets up on every session before it is called up.

@@ -127,8 +127,11 @@ impl Publisher {
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         patience.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let room = self.flights.len() < UNCONFIRMED_MAX
-                && (self.unconfirmed_bytes < UNCONFIRMED_BYTES_MAX || self.flights.is_empty());
+            // While nothing can be sent, nobody is kept waiting for room.
+            let room = self.shared.blocked.borrow().is_some()
+                || self.flights.is_empty()
+                || (self.flights.len() < UNCONFIRMED_MAX
+                    && self.unconfirmed_bytes < UNCONFIRMED_BYTES_MAX);
             tokio::select! {
                 biased;
                 _ = ended.wait_for(Option::is_some) => return String::new(),

@@ -15,6 +15,12 @@ async fn next(deliveries: &mut muster_link::Deliveries) -> Result<Incoming> {
     deliveries.recv().await.context("the session ended")
 }
 
+async fn opened(broker: &Broker) -> Result<Session> {
+    Session::open(&config(broker)?, "test")
+        .await
+        .context("open a session")
+}
+
 #[tokio::test]
 async fn what_is_acked_is_gone_and_what_is_not_comes_again() -> Result<()> {
     let broker = Broker::shared().await?;
@@ -132,24 +138,16 @@ async fn dead_letters_say_where_they_died_and_of_what() -> Result<()> {
 }
 
 #[tokio::test]
-async fn set_up_failures_are_told_apart() -> Result<()> {
+async fn what_another_connection_holds_is_in_use() -> Result<()> {
     let broker = Broker::shared().await?;
-    let open = async || {
-        Session::open(&config(&broker)?, "test")
-            .await
-            .context("open")
-    };
-    let first = open().await?;
+    let (first, second) = (opened(&broker).await?, opened(&broker).await?);
     first.declare_queue(&classic("q")).await?;
-    let held = first
-        .consume(Consume {
-            exclusive: true,
-            ..consume("q")
-        })
-        .await?;
-
-    let error = open()
-        .await?
+    let exclusive = || Consume {
+        exclusive: true,
+        ..consume("q")
+    };
+    let held = first.consume(exclusive()).await?;
+    let error = second
         .consume(consume("q"))
         .await
         .err()
@@ -159,8 +157,37 @@ async fn set_up_failures_are_told_apart() -> Result<()> {
         "{error}"
     );
     drop(held);
+    // The cancel is on its way.
+    eventually("the queue is free again", async || {
+        let session = opened(&broker).await.map_err(|error| error.to_string())?;
+        session
+            .consume(exclusive())
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
+    })
+    .await?;
 
-    let session = open().await?;
+    let own = QueueDecl {
+        name: "own".to_owned(),
+        kind: QueueKind::Exclusive,
+    };
+    first.declare_queue(&own).await?;
+    let error = opened(&broker)
+        .await?
+        .declare_queue(&own)
+        .await
+        .err()
+        .context("took another's queue")?;
+    ensure!(matches!(error, SetupError::InUse { .. }), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_missing_or_different_is_said() -> Result<()> {
+    let broker = Broker::shared().await?;
+    let session = opened(&broker).await?;
+    session.declare_queue(&classic("q")).await?;
     let error = session
         .consume(consume("missing"))
         .await
@@ -177,7 +204,7 @@ async fn set_up_failures_are_told_apart() -> Result<()> {
         name: "q".to_owned(),
         kind: QueueKind::Quorum,
     };
-    let error = open()
+    let error = opened(&broker)
         .await?
         .declare_queue(&quorum)
         .await
@@ -189,26 +216,13 @@ async fn set_up_failures_are_told_apart() -> Result<()> {
         exchange: "nowhere".to_owned(),
         key: "k".to_owned(),
     };
-    let error = open()
+    let error = opened(&broker)
         .await?
         .bind("q", &nowhere)
         .await
         .err()
         .context("bound to nowhere")?;
     ensure!(matches!(error, SetupError::Missing { .. }), "{error}");
-
-    let own = QueueDecl {
-        name: "own".to_owned(),
-        kind: QueueKind::Exclusive,
-    };
-    first.declare_queue(&own).await?;
-    let error = open()
-        .await?
-        .declare_queue(&own)
-        .await
-        .err()
-        .context("took another's queue")?;
-    ensure!(matches!(error, SetupError::InUse { .. }), "{error}");
     Ok(())
 }
 

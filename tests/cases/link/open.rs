@@ -170,16 +170,11 @@ async fn the_name_is_shown_and_closing_leaves_nothing() -> Result<()> {
             .connections(broker.vhost())
             .await
             .map_err(|error| error.to_string())?;
-        let names = open.iter().map(|one| {
-            one.client_properties["connection_name"]
-                .as_str()
-                .unwrap_or("")
-                .to_owned()
-        });
-        want(
-            names.collect::<Vec<_>>(),
-            vec!["muster-test lb1".to_owned()],
-        )
+        let names: Vec<_> = open
+            .iter()
+            .filter_map(|one| one.client_properties.get("connection_name"))
+            .collect();
+        want(names, vec![&serde_json::json!("muster-test lb1")])
     })
     .await?;
     session.close().await;

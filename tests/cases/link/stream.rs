@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use muster_harness::Broker;
+use muster_harness::{Broker, eventually, want};
 use muster_link::{Acks, Consume, Receipt, Session, StreamOffset, stamp};
 
 use super::{config, consume, declare_stream, message};
@@ -77,4 +77,42 @@ async fn a_reader_may_begin_now_or_at_a_time() -> Result<()> {
     let got = all.recv().await.context("the session ended")?;
     assert_eq!(got.stream_offset, Some(0));
     Ok(())
+}
+
+/// A reader is mostly dropped in the middle, with hundreds of messages on their way to it.
+#[tokio::test]
+async fn readers_dropped_in_the_middle_leave_the_session_good() -> Result<()> {
+    let broker = Broker::shared().await?;
+    declare_stream(&broker, "ledger").await?;
+    let session = Session::open(&config(&broker)?, "test").await?;
+    fill(&session, 0..5000).await?;
+    for round in 0..20_u64 {
+        let mut first = session.consume(from(StreamOffset::First)).await?;
+        let mut second = session.consume(from(StreamOffset::Offset(round))).await?;
+        for place in 0..round * 30 {
+            let (from_first, from_second) = (first.recv().await, second.recv().await);
+            assert_eq!(from_first.and_then(|got| got.stream_offset), Some(place));
+            assert_eq!(
+                from_second.and_then(|got| got.stream_offset),
+                Some(round + place)
+            );
+        }
+        drop(first);
+        let receipt = session.publish(message("ledger", b"on")).await;
+        ensure!(
+            receipt == Ok(Receipt::Confirmed),
+            "round {round}: {receipt:?}"
+        );
+    }
+    ensure!(!session.has_ended(), "{}", session.closed().await);
+    eventually("their channels are closed", async || {
+        let path = format!("vhosts/{}/channels", broker.vhost());
+        let open = broker
+            .management()
+            .get(&path)
+            .await
+            .map_err(|error| error.to_string())?;
+        want(open.as_array().map(Vec::len), Some(2))
+    })
+    .await
 }
