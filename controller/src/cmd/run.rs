@@ -132,7 +132,7 @@ impl Run for RunAction {
         };
         if rollout.is_some() && !resolved.away.is_empty() {
             let away = plural(resolved.away.len(), "host");
-            context.note(&format!("{away} are away: a rollout leaves them out"));
+            context.note(&format!("{away} away: left out of the rollout"));
         }
         let order = Order {
             action: spec.name,
@@ -330,6 +330,7 @@ mod tests {
             ("0.5", Some(500)),
             ("1h 30m", Some(5_400_000)),
             ("100ms", Some(100)),
+            ("7d", Some(604_800_000)),
         ] {
             assert_eq!(span(text).ok().map(ms), want, "{text}");
         }

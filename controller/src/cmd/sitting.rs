@@ -36,10 +36,12 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
         return Duration::try_from_secs_f64(seconds)
             .map_err(|_| format!("{text:?} is not a span of time"));
     }
-    let span: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a span of time such as 15s, 2m or 1h 30m"))?;
-    Duration::try_from(span).map_err(|_| format!("{text:?} is not a span of time: it is negative"))
+    let wrong = || format!("{text:?} is not a span of time such as 15s, 2m, 1h 30m or 7d");
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let span = span
+        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| wrong())?;
+    Duration::try_from(span).map_err(|_| wrong())
 }
 
 /// The target expression in `text`.
@@ -305,6 +307,10 @@ impl Onlooker for View<'_> {
             .map(|(state, count)| format!("{count} {state}"))
             .collect();
         bar.set_message(format!("({})", words.join(", ")));
+    }
+
+    fn wants_output(&self) -> bool {
+        self.stream
     }
 
     fn output(&mut self, output: &Output) {

@@ -1,7 +1,7 @@
 //! An operator's place: a connection to the broker, and the ledger of it. It must not know what is asked of it.
 
 use anyhow::Result;
-use muster_link::{OpenError, Outgoing, Receipt, Session, stamp};
+use muster_link::{OpenError, Outgoing, Receipt, Session, SetupError, stamp};
 use muster_proto::envelope::{self, Message};
 use muster_proto::id::{JobId, KeyId, MessageId};
 use muster_proto::topology::EVENTS;
@@ -71,8 +71,12 @@ impl<'a> Desk<'a> {
         let presence = sync::catch_up_presence(&self.session, &self.ledger, self.issuer());
         let (ledger, presence) = tokio::join!(ledger, presence);
         self.tell();
-        ledger.map_err(lost)?;
-        presence.map_err(lost)
+        // Where one fails and ends the session, the other is only told that it is gone: the cause is worth more.
+        match (ledger, presence) {
+            (Err(sync::SyncError::Setup(SetupError::Down { .. })), Err(cause)) => Err(lost(cause)),
+            (Err(error), _) | (Ok(()), Err(error)) => Err(lost(error)),
+            (Ok(()), Ok(())) => Ok(()),
+        }
     }
 
     /// Every host that was ever seen.

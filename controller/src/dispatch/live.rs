@@ -5,37 +5,32 @@
 //! it. When the connection is lost, the wait goes on: a new one is made, the ledger tells what was missed, and what was
 //! not confirmed is sent again with the same ids.
 
+mod recover;
+mod send;
+
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use muster_link::{Outgoing, PublishError, Receipt, Session, stamp};
-use muster_proto::envelope::Kind;
+use muster_link::{Outgoing, stamp};
 use muster_proto::id::{HostId, JobId, KeyId};
-use muster_proto::job::{HostState, JobNote, JobRequest, Observation, Output};
+use muster_proto::job::{HostState, JobNote, JobRequest, Output};
 use muster_proto::signing::JobSigner;
-use muster_proto::topology::{ALL_KEY, JOBS, host_key};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::account::{Reply, Waiting, observation_of};
-use super::desk::{Desk, connect};
+use super::account::Waiting;
+use super::desk::Desk;
 use super::order::{Order, Signed, ms};
 use super::replies::{Replies, Said, said};
 use super::rollout::{Rollout, Step};
-use crate::exit::{Exit, ending};
-use crate::ledger::standing::Standing;
 
-/// Pauses between tries to connect again grow to this; each is taken at random below it, so that operators of a broker
-/// that comes back don't come all at once.
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+pub use self::recover::random_below;
+use self::send::Flight;
 
-/// How long to try to hand over what the broker has not confirmed, where nobody waits for the answer.
-const RESEND_FOR: Duration = Duration::from_secs(30);
+/// Longest silence before what the jobs have written is taken to be all.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);
 
 /// Who looks on while a job is waited for.
 pub trait Onlooker {
@@ -43,6 +38,8 @@ pub trait Onlooker {
     fn changed(&mut self, waiting: &Waiting);
     /// A host's job has written something.
     fn output(&mut self, output: &Output);
+    /// Whether it wants what the jobs write.
+    fn wants_output(&self) -> bool;
 }
 
 /// How it went.
@@ -68,8 +65,6 @@ enum To {
     All,
     Host(HostId),
 }
-
-type Flight = Pin<Box<dyn Future<Output = (To, Result<Receipt, PublishError>)>>>;
 
 struct Live<'d, 'a> {
     desk: &'d mut Desk<'a>,
@@ -145,6 +140,9 @@ pub async fn run(
         live.send_everywhere();
     }
     let interrupted = live.wait(onlooker).await?;
+    if onlooker.wants_output() && !interrupted && !live.lost {
+        live.last_output(onlooker).await;
+    }
     live.finish(interrupted).await
 }
 
@@ -164,50 +162,6 @@ fn empty_note(job: JobId) -> JobNote {
 impl Live<'_, '_> {
     fn now(&self) -> Duration {
         self.start.elapsed()
-    }
-
-    fn send_everywhere(&mut self) {
-        let hosts: Vec<HostId> = self.order.resolved.hosts.iter().cloned().collect();
-        if self.order.resolved.by_broadcast() {
-            self.send(To::All, ALL_KEY.to_owned());
-            let now = self.now();
-            hosts.iter().for_each(|host| self.waiting.sent(host, now));
-        } else {
-            self.send_to(&hosts);
-        }
-        self.deadline = self.waiting.next_deadline();
-    }
-
-    fn send_to(&mut self, hosts: &[HostId]) {
-        for host in hosts {
-            self.send(To::Host(host.clone()), host_key(host));
-            let now = self.now();
-            self.waiting.sent(host, now);
-        }
-    }
-
-    fn send(&mut self, to: To, routing_key: String) {
-        let now_ms = stamp::now_ms();
-        let mut limit_ms = self.signed.request.deliver_by_ms.saturating_sub(now_ms);
-        if self.rollout.is_some() {
-            // A host that does not take it now must not take it later, beside another batch.
-            limit_ms = limit_ms.min(ms(self.order.patience.ack));
-        }
-        let outgoing = Outgoing {
-            exchange: JOBS,
-            routing_key,
-            kind: Kind::Job,
-            message_id: stamp::new_message_id(),
-            correlation_id: Some(self.signed.request.id),
-            timestamp_ms: now_ms,
-            expiration_ms: Some(limit_ms),
-            mandatory: true,
-            signature: Some(self.signed.signature.clone()),
-            body: Arc::clone(&self.signed.body),
-        };
-        self.flights
-            .push(flight(&self.desk.session, to.clone(), outgoing.clone()));
-        self.unconfirmed.insert(to, outgoing);
     }
 
     /// Whether the operator would not wait any longer.
@@ -238,6 +192,13 @@ impl Live<'_, '_> {
                 () = alarm => self.time_is_up().await?,
                 _ = &mut interrupt => return Ok(true),
             }
+        }
+    }
+
+    /// Takes pieces of output that come behind the last result: the result is the outbox's, they are not.
+    async fn last_output(&mut self, onlooker: &mut dyn Onlooker) {
+        while let Ok(Some(incoming)) = timeout(LAST_OUTPUT, self.replies.next()).await {
+            self.heard(said(&incoming), onlooker);
         }
     }
 
@@ -333,37 +294,6 @@ impl Live<'_, '_> {
         }
     }
 
-    fn landed(&mut self, to: To, outcome: Result<Receipt, PublishError>) -> Result<()> {
-        match outcome {
-            Ok(Receipt::Confirmed) => {
-                self.unconfirmed.remove(&to);
-            }
-            Ok(Receipt::Returned { .. } | Receipt::Refused) => {
-                self.unconfirmed.remove(&to);
-                let hosts: Vec<HostId> = match to {
-                    To::All => self
-                        .waiting
-                        .account()
-                        .hosts()
-                        .map(|(host, _)| host.clone())
-                        .collect(),
-                    To::Host(host) => vec![host],
-                };
-                for host in hosts {
-                    let state = self.waiting.observe(&host, Observation::Unroutable);
-                    self.moved(&host, state);
-                    self.note.unroutable.push(host);
-                }
-            }
-            Err(PublishError::Invalid { why }) => {
-                return Err(ending(Exit::Failed, format!("send the job: {why}")));
-            }
-            // The connection has ended, of which its reader tells; it is sent again on the next one.
-            Err(_) => {}
-        }
-        Ok(())
-    }
-
     async fn time_is_up(&mut self) -> Result<()> {
         let due = |live: &Self| {
             if live.order.no_wait {
@@ -390,73 +320,6 @@ impl Live<'_, '_> {
             self.moved(host, Some(HostState::Unknown));
         }
         self.note.given_up.extend(given_up);
-    }
-
-    /// Takes over what the ledger knows and this job has not heard.
-    fn learn_from_ledger(&mut self) -> Result<()> {
-        let job = self.signed.request.id;
-        for (host, standing) in self.desk.ledger.with(|store| store.standings(job))? {
-            let state = learn(&mut self.waiting, &host, standing, self.start.elapsed());
-            self.moved(&host, state);
-        }
-        Ok(())
-    }
-
-    async fn reconnect(&mut self) -> Result<()> {
-        let ended = self.desk.session.closed().await;
-        self.desk.context.note(&format!(
-            "the connection to the broker is lost ({ended}); the job goes on, connecting again"
-        ));
-        self.flights.clear();
-        let began = Instant::now();
-        let mut pause = Duration::from_millis(250);
-        loop {
-            sleep(random_below(pause)).await;
-            pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
-            if self.is_hopeless(began) {
-                let overdue = self.waiting.overdue(self.now());
-                self.desk.context.note(
-                    "the wait is over and the broker is not back: ask `muster job show` later",
-                );
-                self.give_up(&overdue);
-                self.lost = true;
-                return Ok(());
-            }
-            match connect(self.desk.context).await {
-                Ok(session) => self.desk.session = session.into(),
-                Err(error) if Exit::of(&error) == Exit::NoBroker => continue,
-                Err(error) => return Err(error),
-            }
-            if let Err(error) = self.restore().await {
-                tracing::info!("connected, and lost again: {error:#}");
-                continue;
-            }
-            self.desk.context.note("connected again");
-            return Ok(());
-        }
-    }
-
-    /// Whether nothing is left to wait for without a connection since `began`.
-    fn is_hopeless(&self, began: Instant) -> bool {
-        let expired = stamp::now_ms() > self.signed.request.deliver_by_ms;
-        let held = self.rollout.is_some() && !expired;
-        let all_overdue = self.waiting.overdue(self.now()).len() == self.waiting.awaited().len();
-        // What the broker has not confirmed yet is worth a while even where nobody waits for the answer.
-        let sent = self.unconfirmed.is_empty() || began.elapsed() > RESEND_FOR;
-        !held && all_overdue && (sent || expired)
-    }
-
-    async fn restore(&mut self) -> Result<()> {
-        let job = self.signed.request.id;
-        *self.replies = Replies::open(&self.desk.session, self.desk.issuer(), job).await?;
-        self.desk.catch_up().await?;
-        self.learn_from_ledger()?;
-        for (to, outgoing) in &self.unconfirmed {
-            self.flights
-                .push(flight(&self.desk.session, to.clone(), outgoing.clone()));
-        }
-        self.deadline = self.waiting.next_deadline();
-        Ok(())
     }
 
     async fn publish_note(&self, note: &JobNote) -> bool {
@@ -511,57 +374,4 @@ impl Live<'_, '_> {
             took: self.last_word,
         })
     }
-}
-
-fn flight(session: &Arc<Session>, to: To, outgoing: Outgoing) -> Flight {
-    let session = Arc::clone(session);
-    Box::pin(async move {
-        loop {
-            match session.publish(outgoing.clone()).await {
-                Err(PublishError::Blocked { .. }) => {
-                    let mut blocked = session.blocked();
-                    let free = async { blocked.wait_for(Option::is_none).await.is_ok() };
-                    tokio::select! {
-                        _ = free => {}
-                        ended = session.closed() => return (to, Err(PublishError::Down { why: ended.why })),
-                    }
-                }
-                outcome => return (to, outcome),
-            }
-        }
-    })
-}
-
-/// Takes over where a host stands by the ledger. Gives its new state where that changed.
-pub fn learn(
-    waiting: &mut Waiting,
-    host: &HostId,
-    standing: Standing,
-    now: Duration,
-) -> Option<HostState> {
-    match standing.state {
-        HostState::Acked | HostState::Running => {
-            waiting.taken(host, standing.state == HostState::Running, now)
-        }
-        state => {
-            let observation = observation_of(state)?;
-            let reply = standing.answer.map(|answer| Reply {
-                reason: standing.reason,
-                data: serde_json::from_str(&answer.data).unwrap_or_default(),
-                received_at_ms: answer.received_at_ms,
-                round_trip: None,
-            });
-            waiting.learned(host, observation, reply)
-        }
-    }
-}
-
-/// A random part of `limit`, so that programs that lost the same broker don't come back at once.
-#[must_use]
-pub fn random_below(limit: Duration) -> Duration {
-    let mut bytes = [0; 8];
-    // Without randomness there is no jitter: the whole pause.
-    let share = getrandom::fill(&mut bytes)
-        .map_or(1.0, |()| u64::from_le_bytes(bytes) as f64 / u64::MAX as f64);
-    limit.mul_f64(share)
 }

@@ -1,6 +1,8 @@
 //! A job's outcome for people and programs: pure. The unusual comes first, hosts that said the same are said once, and the
 //! last line's numbers add up to the number targeted.
 
+mod text;
+
 use std::collections::BTreeMap;
 
 use muster_proto::id::{HostId, JobId, KeyId};
@@ -12,14 +14,9 @@ use super::account::Waiting;
 use crate::ledger::fold::NO_QUEUE;
 use crate::ledger::read::JobRow;
 use crate::ledger::standing::Standing;
-use crate::render::{Style, Tone, clean, fold, names, paint, plural};
+use crate::render::{Style, Tone, clean, fold, paint, plural};
 
-/// Hosts that are named in a line of the unusual; the others are counted. Programs get them all.
-const NAMED_UNUSUAL: usize = 20;
-/// Hosts that are named in a line of successes.
-const NAMED_USUAL: usize = 6;
-/// Lines of one output that are shown, of each end.
-const OUTPUT_LINES: usize = 40;
+use self::text::Said;
 
 /// A job's outcome.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -264,121 +261,6 @@ impl Report {
         text.push_str(&self.sum_line(style));
         text.push('\n');
         text
-    }
-}
-
-/// What one host said, and how it stands: hosts that are equal in this are shown as one.
-#[derive(Debug, Clone, PartialEq)]
-struct Said<'a> {
-    state: HostState,
-    late: bool,
-    away: bool,
-    reason: Option<&'a ReasonReport>,
-    data: &'a Value,
-}
-
-impl<'a> Said<'a> {
-    fn of(host: &'a HostReport) -> Self {
-        Self {
-            state: host.state,
-            late: host.late,
-            away: host.away && host.state != HostState::Succeeded,
-            reason: host.reason.as_ref(),
-            data: &host.data,
-        }
-    }
-
-    fn write(&self, text: &mut String, hosts: &[&HostId], style: &Style) {
-        let named = if self.state == HostState::Succeeded {
-            NAMED_USUAL
-        } else {
-            NAMED_UNUSUAL
-        };
-        let marks = [(self.late, "late"), (self.away, "away")];
-        let marks: Vec<&str> = marks
-            .into_iter()
-            .filter_map(|(holds, mark)| holds.then_some(mark))
-            .collect();
-        let mut state = self.state.name().to_owned();
-        if !marks.is_empty() {
-            state.push_str(&format!(" ({})", marks.join(", ")));
-        }
-        text.push_str(&format!(
-            "{}: {}",
-            names(hosts, named),
-            paint(&state, tone(self.state), style)
-        ));
-        if let Some(reason) = self.reason {
-            text.push_str(&format!(
-                ": {} [{}]",
-                clean(&reason.message),
-                clean(&reason.code)
-            ));
-        }
-        text.push('\n');
-        write_data(text, self.data);
-    }
-}
-
-/// Outputs as their lines, other values as name and value; nothing where there is nothing.
-fn write_data(text: &mut String, data: &Value) {
-    let Some(map) = data.as_object() else {
-        if !data.is_null() {
-            text.push_str(&format!("    {}\n", clean(&plain(data))));
-        }
-        return;
-    };
-    let small: Vec<String> = map
-        .iter()
-        .filter(|(name, value)| !is_output(name) && !value.is_null() && !is_zero_count(name, value))
-        .map(|(name, value)| format!("{}={}", clean(name), clean(&plain(value))))
-        .collect();
-    if !small.is_empty() {
-        text.push_str(&format!("    {}\n", small.join(" ")));
-    }
-    for (name, value) in map.iter().filter(|(name, _)| is_output(name)) {
-        let lines: Vec<&str> = match value {
-            Value::String(output) => output.lines().collect(),
-            Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
-        };
-        write_lines(text, if name == "stdout" { "" } else { name }, &lines);
-    }
-}
-
-fn write_lines(text: &mut String, name: &str, lines: &[&str]) {
-    let prefix = if name.is_empty() {
-        String::new()
-    } else {
-        format!("{}: ", clean(name))
-    };
-    let left_out = lines.len().saturating_sub(2 * OUTPUT_LINES);
-    for (at, line) in lines.iter().enumerate() {
-        if left_out > 0 && at == OUTPUT_LINES {
-            text.push_str(&format!(
-                "    ({} left out; --output json has them)\n",
-                plural(left_out, "line")
-            ));
-        }
-        if left_out == 0 || at < OUTPUT_LINES || at >= OUTPUT_LINES + left_out {
-            text.push_str(&format!("    {prefix}{}\n", clean(line)));
-        }
-    }
-}
-
-fn is_output(name: &str) -> bool {
-    matches!(name, "stdout" | "stderr" | "journal")
-}
-
-/// Nothing was cut off: not worth a word.
-fn is_zero_count(name: &str, value: &Value) -> bool {
-    name.ends_with("_truncated_bytes") && value.as_u64() == Some(0)
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }
 

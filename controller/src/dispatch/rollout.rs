@@ -211,19 +211,19 @@ impl Rollout {
         domain.flying = domain.flying.saturating_sub(1);
         if verdict == Verdict::Bad {
             domain.failures += 1;
-            let allowed = self.rules.max_failures.of(domain.size);
-            if domain.failures > allowed && self.stopped.is_none() {
+            let (failures, allowed) = (domain.failures, self.rules.max_failures.of(domain.size));
+            if canary {
+                self.stop(format!("canary {}: {host} failed", self.rules.canary));
+            } else if failures > allowed {
                 let place = if domain.name.is_empty() {
                     String::new()
                 } else {
                     format!(" of {}", domain.name)
                 };
-                let (failures, rule) = (domain.failures, self.rules.max_failures);
-                self.stopped = Some(format!(
-                    "max-failures {rule}: {failures} hosts{place} failed, {allowed} allowed"
+                let rule = self.rules.max_failures;
+                self.stop(format!(
+                    "max-failures {rule}: {failures}{place} failed, {allowed} allowed"
                 ));
-            } else if canary && self.stopped.is_none() {
-                self.stopped = Some(format!("canary {}: {host} failed", self.rules.canary));
             }
         }
         if canary && verdict == Verdict::Good {

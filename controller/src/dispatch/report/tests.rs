@@ -7,6 +7,7 @@ use muster_proto::job::{JobResult, Observation, Outcome, Reason, ReasonCode};
 use serde_json::json;
 
 use super::super::account::Patience;
+use super::text::write_data;
 use super::*;
 
 fn host(name: &str) -> HostId {
@@ -56,8 +57,8 @@ fn outcome() -> Waiting {
     let mut job = Waiting::new(request().id, &hosts, &[host("d1")].into(), false, patience);
     let at = Some(Duration::from_micros(12_345));
     hosts.iter().for_each(|host| job.sent(host, Duration::ZERO));
-    for name in ["a1", "a2", "a3"] {
-        let data = json!({ "exit_code": 0, "signal": null, "stdout": "one\ntwo\u{1b}[2J\n", "stderr": "", "stdout_truncated_bytes": 0 });
+    for (name, took) in [("a1", 3), ("a2", 5), ("a3", 7)] {
+        let data = json!({ "duration_ms": took, "exit_code": 0, "signal": null, "stdout": "one\ntwo\u{1b}[2J\n", "stderr": "", "stdout_truncated_bytes": 0 });
         job.answered(result(name, Outcome::Succeeded, None, data), at);
     }
     for name in ["b1", "b2"] {
@@ -102,7 +103,7 @@ fn programs_see_every_host_and_numbers_that_add_up() {
     let report = Report::of_wait(
         &request(),
         &outcome(),
-        Some("max-failures 0: 1 hosts failed, 0 allowed"),
+        Some("max-failures 0: 1 failed, 0 allowed"),
     );
     let value = serde_json::to_value(&report).unwrap();
     assert_eq!(

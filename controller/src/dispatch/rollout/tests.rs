@@ -112,7 +112,7 @@ fn one_failure_too_many_stops_it_and_names_the_rule() {
     let Step::Stopped { rule, skipped } = rollout.step(0) else {
         panic!("not stopped")
     };
-    assert_eq!(rule, "max-failures 20%: 3 hosts failed, 2 allowed");
+    assert_eq!(rule, "max-failures 20%: 3 failed, 2 allowed");
     assert_eq!(skipped.len(), 5, "four ended, one is under way");
     rollout.ended(&host(4), Verdict::Good, 0);
     assert_eq!(rollout.under_way(), 0);
@@ -152,7 +152,7 @@ fn each_failure_domain_has_its_own_places() {
     let Step::Stopped { rule, .. } = rollout.step(0) else {
         panic!("not stopped")
     };
-    assert_eq!(rule, "max-failures 0: 1 hosts of b failed, 0 allowed");
+    assert_eq!(rule, "max-failures 0: 1 of b failed, 0 allowed");
 }
 
 proptest! {
