@@ -353,6 +353,12 @@ impl Runner {
 
     async fn cancel(&mut self, job: JobId) -> Result<JobWhere, String> {
         let place = self.whereabouts(job).await?;
+        let open = matches!(place, JobWhere::Running | JobWhere::Queued);
+        if open && !self.registry.jobs.contains_key(&job) {
+            let why =
+                "the agent has just been started and has not settled that job yet; cancel it again";
+            return Err(why.to_owned());
+        }
         match place {
             JobWhere::Running => {
                 if let Some(live) = self.registry.jobs.get(&job) {

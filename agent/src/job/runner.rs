@@ -18,7 +18,7 @@ use super::registry::{Live, Registry};
 use super::replies::Replies;
 use super::run_one::{STOP_LIMIT, StopWhy, Stopper, run_one};
 use super::{ACK_AFTER, Access, Delivery, JobCounters, JobsSection, JobsStatus, ReplyWire};
-use crate::action::{Built, Call, DeskWindow, HostFacts, Lane, OutputSink};
+use crate::action::{Built, Call, DeskWindow, HostFacts, Lane, OutputSink, Question};
 use crate::state::{Clock, JobRecord, OutMessage, State};
 
 /// Pieces of output of one job that wait to be made messages.
@@ -56,6 +56,14 @@ pub struct RunnerConfig {
     pub stop_grace: Duration,
     /// Counts what happens.
     pub counters: Arc<JobCounters>,
+}
+
+/// What the runner waits for besides deliveries.
+enum Event {
+    Ended(Result<(task::Id, End), JoinError>),
+    /// The broker has an answer; the job, if it was a verified one.
+    Answered(Option<JobId>),
+    Asked(Question),
 }
 
 /// The owner of all jobs.
@@ -135,12 +143,11 @@ impl Runner {
                     self.recover().await;
                     recover_at = Instant::now() + RECOVER_AGAIN;
                 }
-                // Before the leftovers are settled a job could be taken for new that is one of them.
-                delivery = deliveries.recv(), if take && self.recovered => match delivery {
+                delivery = deliveries.recv(), if take => match delivery {
                     Some(delivery) => self.take(delivery).await,
                     None => break,
                 },
-                () = self.event() => {}
+                event = self.event() => self.handle(event).await,
                 () = until(ack_at) => self.tell_waiting(),
             }
             self.start_waiting().await;
@@ -149,16 +156,22 @@ impl Runner {
         self.wind_down().await;
     }
 
-    /// Waits for, and handles, an end, an answer or a question.
-    async fn event(&mut self) {
+    /// Waits for an end, an answer or a question. Only waits: what it gives is gone from where it was, so it must be
+    /// handled where nothing can cut that off.
+    async fn event(&mut self) -> Event {
         tokio::select! {
-            ended = next_end(&mut self.running) => self.ended(ended).await,
-            answered = self.replies.done() => {
-                if let Some(job) = answered {
-                    self.registry.answered.insert(job);
-                }
-            }
-            Some(question) = self.window.0.recv() => self.answer_question(question).await,
+            ended = next_end(&mut self.running) => Event::Ended(ended),
+            answered = self.replies.done() => Event::Answered(answered),
+            Some(question) = self.window.0.recv() => Event::Asked(question),
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        match event {
+            Event::Ended(ended) => self.ended(ended).await,
+            Event::Answered(None) => {}
+            Event::Answered(Some(job)) => self.registry.answered.insert(job),
+            Event::Asked(question) => self.answer_question(question).await,
         }
     }
 
@@ -230,6 +243,7 @@ impl Runner {
         };
         self.registry.jobs.insert(job, live);
         self.registry.queue.push_back(job);
+        self.tell_later(job);
     }
 
     /// Starts what waits, as far as there are places.
@@ -397,7 +411,7 @@ impl Runner {
         let mut told = false;
         while !self.running.is_empty() || !self.replies.is_empty() {
             tokio::select! {
-                () = self.event() => {}
+                event = self.event() => self.handle(event).await,
                 () = tokio::time::sleep_until(grace_over), if !told => {
                     told = true;
                     self.registry.jobs.values().for_each(|live| live.stopper.stop(StopWhy::AgentStop));

@@ -177,6 +177,10 @@ const SECTION: JobsSection = JobsSection {
 };
 
 fn rig(dir: &Path) -> Rig {
+    rig_with(dir, SECTION)
+}
+
+fn rig_with(dir: &Path, jobs: JobsSection) -> Rig {
     let log = Log::default();
     let broker = Broker {
         log: log.clone(),
@@ -184,7 +188,7 @@ fn rig(dir: &Path) -> Rig {
         deaf: Arc::default(),
         messages: Arc::default(),
     };
-    start(dir, log, broker)
+    start_with(dir, log, broker, jobs)
 }
 
 fn access() -> Access {
@@ -212,6 +216,10 @@ fn facts() -> HostFacts {
 }
 
 fn start(dir: &Path, log: Log, broker: Broker) -> Rig {
+    start_with(dir, log, broker, SECTION)
+}
+
+fn start_with(dir: &Path, log: Log, broker: Broker, jobs: JobsSection) -> Rig {
     let config = StateConfig::new(
         dir.to_owned(),
         "h1".parse().unwrap(),
@@ -244,7 +252,7 @@ fn start(dir: &Path, log: Log, broker: Broker) -> Rig {
         access: access(),
         facts: watch::Sender::new(Arc::new(facts())).subscribe(),
         clock_tolerance: Duration::ZERO,
-        jobs: SECTION,
+        jobs,
         state: state.clone(),
         wire: Arc::new(broker.clone()),
         actions,

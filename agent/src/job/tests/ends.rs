@@ -209,3 +209,44 @@ async fn a_job_that_can_not_be_recorded_is_not_run() {
     assert_eq!(rig.log.count("run x Some(Started)"), 2);
     rig.end().await;
 }
+
+#[tokio::test]
+async fn of_many_jobs_at_once_each_is_answered_once() {
+    const JOBS: u8 = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let jobs = JobsSection {
+        concurrency: 8,
+        queue_max: 1000,
+    };
+    let rig = rig_with(dir.path(), jobs);
+    // Ends, answers, deliveries and questions come all at the same time.
+    for number in 0..JOBS {
+        rig.deliver(&change(number, "x"), "change").await;
+        let mut ping = request(number, "ping", "");
+        ping.id = JobId::from_parts(1, [number; 10]);
+        rig.deliver(&ping, "ping").await;
+        let mut ask = request(number, "job.status", &job_id(number).to_string());
+        ask.id = JobId::from_parts(2, [number; 10]);
+        rig.deliver(&ask, "ask").await;
+    }
+    for what in ["ack change", "ack ping", "ack ask", "done x"] {
+        rig.until(what, JOBS.into()).await;
+    }
+    rig.stored_of(JOBS - 1).await;
+    let Rig {
+        stop, task, state, ..
+    } = &rig;
+    stop.cancel();
+    eventually("the runner ends", || task.is_finished(), String::new).await;
+    let stored = state
+        .next_outbox(crate::state::Lane::Replies, 0, 10_000_000)
+        .await
+        .unwrap();
+    let of: std::collections::BTreeSet<_> = stored
+        .iter()
+        .map(|one| one.message.correlation_id)
+        .collect();
+    assert_eq!((stored.len(), of.len()), (JOBS.into(), JOBS.into()));
+    assert_eq!(rig.broker.results().len(), 2 * usize::from(JOBS));
+    rig.end().await;
+}
