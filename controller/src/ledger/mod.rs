@@ -4,6 +4,7 @@
 //! [`standing`] what that makes of a host, [`store`] keeps the rows and the stream offset in one transaction, [`read`] asks
 //! it, [`sync`] catches up with the stream.
 
+mod error;
 pub mod fold;
 pub mod presence;
 pub mod read;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use muster_proto::id::MessageId;
 use muster_proto::presence::Presence;
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+pub use super::error::StoreError;
+use super::error::{place_of, wrap};
 use super::fold::Entry;
 use super::write::{apply_entry, make_tables, prune};
 
@@ -26,37 +26,8 @@ const SCHEMA_VERSION: i64 = 1;
 /// How long to wait for another program's transaction, which is a batch and so far shorter.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Why the file can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It is damaged: set aside and begin anew.
-    #[error("the ledger's cache {path} is damaged: {why}")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// SQLite's words.
-        why: String,
-    },
-    /// Another program has begun it anew meanwhile: catch up again.
-    #[error("the ledger's cache was begun anew by another muster")]
-    Superseded,
-    /// A newer program made it.
-    #[error("the ledger's cache {path} is of a newer muster; use that one, or another cache_dir")]
-    Newer {
-        /// The file.
-        path: String,
-    },
-    /// SQLite refused.
-    #[error("{what} in the ledger's cache {path}: {source}")]
-    Sqlite {
-        /// What was tried.
-        what: &'static str,
-        /// The file.
-        path: String,
-        /// SQLite's words.
-        source: rusqlite::Error,
-    },
-}
+/// Name of the time from which on the ledger was read.
+const COVERED_FROM: &str = "ledger.from";
 
 /// How far a stream has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +170,26 @@ impl Store {
         self.run("read the offset", |db| position(db, stream))
     }
 
+    /// The time from which on the ledger was read; `None` where it was not.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn covered_from_ms(&mut self) -> Result<Option<u64>, StoreError> {
+        self.run("read how far back it goes", |db| {
+            Ok(meta::<i64>(db, COVERED_FROM)?.map(number))
+        })
+    }
+
+    /// Takes note of the time from which on the ledger is read.
+    ///
+    /// # Errors
+    /// When SQLite refuses, or another program has begun the file anew.
+    pub fn cover_from(&mut self, from_ms: u64) -> Result<(), StoreError> {
+        self.write("note how far back it goes", |change| {
+            set_meta(change, COVERED_FROM, sql(from_ms))
+        })
+    }
+
     /// Writes the changes that a batch of the ledger's messages makes, and the offset, in one transaction. What another
     /// program has written meanwhile is left out.
     ///
@@ -316,38 +307,6 @@ impl Store {
 
     fn place(&self) -> String {
         place_of(self.path.as_deref())
-    }
-}
-
-fn place_of(path: Option<&Path>) -> String {
-    path.map_or_else(
-        || "(in memory)".to_owned(),
-        |path| path.display().to_string(),
-    )
-}
-
-fn wrap(path: Option<&Path>, what: &'static str, source: rusqlite::Error) -> StoreError {
-    let code = source.sqlite_error_code();
-    // Rows that don't read back as what was written are damage, too.
-    let unreadable = matches!(
-        source,
-        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..)
-    );
-    if unreadable
-        || matches!(
-            code,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        )
-    {
-        return StoreError::Damaged {
-            path: place_of(path),
-            why: source.to_string(),
-        };
-    }
-    StoreError::Sqlite {
-        what,
-        path: place_of(path),
-        source,
     }
 }
 

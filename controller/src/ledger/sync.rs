@@ -26,6 +26,9 @@ use super::store::{Position, Seen, StoreError, Stream};
 /// How far back the ledger is read where there is no file yet.
 pub const SINCE_MS: u64 = 24 * 3600 * 1000;
 
+/// A file that goes back nearly as far as is asked for is good enough.
+const COVER_SLACK_MS: u64 = 3600 * 1000;
+
 /// Messages in one transaction: some 10 ms of work, so that programs that share the file don't wait for each other.
 const BATCH: usize = 512;
 
@@ -95,7 +98,8 @@ impl<E: Into<SyncError>> From<E> for Stop {
     }
 }
 
-/// Reads the ledger stream up to now. Without a file, from `since_ms` ago.
+/// Reads the ledger stream up to now. Without a file, from `since_ms` ago; a file that does not go back as far is built
+/// anew.
 ///
 /// # Errors
 /// When the stream can't be read or the file can't be used.
@@ -111,7 +115,7 @@ pub async fn catch_up(
             Ok(()) => return Ok(()),
             Err(Stop::Foreign(why)) => {
                 ledger.notice(format!(
-                    "the ledger's cache does not continue the broker's stream ({why}): built anew"
+                    "the ledger's cache does not match the broker's stream ({why}): built anew"
                 ));
                 match ledger.with(super::store::Store::begin_anew) {
                     Ok(()) | Err(StoreError::Superseded) => {}
@@ -136,10 +140,23 @@ async fn read_ledger(
     reader: &KeyId,
     since_ms: u64,
 ) -> Result<(), Stop> {
+    let start_ms = stamp::now_ms().saturating_sub(since_ms);
     let known = ledger.with(|store| store.position(Stream::Ledger))?;
+    if known.is_some() && since_ms > SINCE_MS {
+        let covered_ms = ledger.with(super::store::Store::covered_from_ms)?;
+        if covered_ms.is_none_or(|covered_ms| covered_ms > start_ms.saturating_add(COVER_SLACK_MS))
+        {
+            return Err(Stop::Foreign(
+                "it goes further back than was read".to_owned(),
+            ));
+        }
+    }
     let from = match known {
         Some(position) => StreamOffset::Offset(position.offset),
-        None => StreamOffset::TimestampMs(stamp::now_ms().saturating_sub(since_ms)),
+        None => {
+            ledger.with(|store| store.cover_from(start_ms))?;
+            StreamOffset::TimestampMs(start_ms)
+        }
     };
     let mut source = Source::open(
         session,
