@@ -1,6 +1,7 @@
 //! The one file that wires the agent: it makes the parts, joins them, starts them, and stops them in order: no more
 //! work is taken, what was taken is brought to an end and sent, goodbye, and the files are closed.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -68,6 +69,7 @@ pub async fn run_and_tell(
         &config.outbox,
     );
     let (state, owner) = State::open(state_config).context("open the state file")?;
+    remove_copies(&run_dir(&config));
     let last_boot = LastBoot::read(&config.state_dir);
     let link_stop = CancellationToken::new();
     let (link, incoming) = Link::start(
@@ -346,7 +348,7 @@ fn runner(
         desk,
         scripts: config.scripts.clone(),
         services: config.services.clone(),
-        run_dir: config.state_dir.join("run"),
+        run_dir: run_dir(config),
     };
     Runner::new(RunnerConfig {
         host: config.host.clone(),
@@ -362,6 +364,21 @@ fn runner(
         stop_grace: JOBS_GRACE,
         counters,
     })
+}
+
+/// Where the copies of scripts are while they run.
+fn run_dir(config: &Config) -> PathBuf {
+    config.state_dir.join("run")
+}
+
+/// Copies of scripts that an agent which was killed has left behind.
+fn remove_copies(run_dir: &Path) {
+    match std::fs::remove_dir_all(run_dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %run_dir.display(), %error, "could not remove what earlier runs left behind");
+        }
+        _ => {}
+    }
 }
 
 fn host_started(config: &Config, found: &Facts) -> NewEvent {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use muster_link::{Binding, OpenError, Outgoing, Receipt, Session, stamp};
+use muster_link::{Binding, Outgoing, Receipt, Session, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::job::Probe;
 use muster_proto::topology;
@@ -202,13 +202,7 @@ async fn broker(config: &Config, checks: &mut Checks<'_>) -> io::Result<()> {
     .await
     {
         Ok(session) => session,
-        Err(error) => {
-            let hint = match error {
-                OpenError::Credentials { .. } => "; `muster broker enroll` makes the user",
-                _ => "",
-            };
-            return checks.say(Verdict::NoBroker, "broker", format_args!("{error}{hint}"));
-        }
+        Err(error) => return checks.say(Verdict::NoBroker, "broker", error),
     };
     let url = config.broker.url();
     checks.say(
