@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::action::{self, ActionContext, HostFacts, SnapshotSource, Snapshots as Collected};
-use crate::boot::LastBoot;
+use crate::boot::{self, LastBoot};
 use crate::collect::schedule::{Collectors, Schedule};
 use crate::config::Config;
 use crate::facts::Facts;
@@ -24,10 +24,10 @@ use crate::http::{self, Health};
 use crate::job::{self, Delivery, JobCounters, JobsStatus, Runner, RunnerConfig};
 use crate::liveness::{self, Liveness};
 use crate::presence::PresenceSource;
-use crate::publish::{OutboxCounters, OutboxPublisher, Snapshots, Wire};
+use crate::publish::{OutboxCounters, OutboxPublisher, Snapshots, Wire, open_session};
 use crate::report;
 use crate::state::{self, NewEvent, State, StateConfig};
-use crate::tick::{Grid, PHASE_MAX};
+use crate::tick::Grid;
 
 /// The agent's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -37,6 +37,9 @@ pub const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Of that, for sending what is left, the goodbye, and closing.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long the goodbye waits for confirmed messages to be deleted.
+const DELETED_WITHIN: Duration = Duration::from_millis(700);
 
 /// How long jobs may go on by themselves once the agent is to stop; then they are told to end.
 const JOBS_GRACE: Duration = Duration::from_millis(500);
@@ -79,14 +82,14 @@ pub async fn run_and_tell(
         link_stop.clone(),
     );
     let found = Facts::find(&config.roots);
-    let host_started = host_started(&config, &found);
+    let host_started = boot::host_started(VERSION, &config.labels, &found);
     let agent = Agent::assemble(config, found, state.clone(), link.clone(), incoming)?;
     let presence = agent.presence.clone();
     let boot_id = presence.boot_id.clone();
     let mut events = Vec::from_iter(
         last_boot
             .rebooted(&boot_id)
-            .map(|before| host_rebooted(before, &boot_id)),
+            .map(|before| boot::host_rebooted(before, &boot_id)),
     );
     events.push(host_started);
     state
@@ -117,6 +120,15 @@ pub async fn run_and_tell(
         }
     };
     let end_by = Instant::now() + LAST_WORDS;
+    if open_session(&link.status().borrow()).is_some() {
+        // What was confirmed is deleted a moment later; a goodbye that counts it would read as if it were stuck.
+        let mut status = state.status();
+        _ = timeout(
+            DELETED_WITHIN,
+            status.wait_for(|status| status.depth.records == 0),
+        )
+        .await;
+    }
     _ = timeout_at(end_by, presence.publish(&link, true)).await;
     link_stop.cancel();
     _ = timeout_at(end_by + LAST_WORDS, link.stopped()).await;
@@ -151,7 +163,7 @@ impl Agent {
         link: Link,
         incoming: mpsc::Receiver<Incoming>,
     ) -> anyhow::Result<Self> {
-        let grid = Grid::new(Instant::now(), random_phase());
+        let grid = Grid::by_chance(Instant::now());
         let (report, reports) = mpsc::channel(REPORTS_MAX);
         let (schedule, collectors) =
             Schedule::new(config.roots.clone(), config.collect.clone(), grid, report)?;
@@ -379,46 +391,6 @@ fn remove_copies(run_dir: &Path) {
         }
         _ => {}
     }
-}
-
-fn host_started(config: &Config, found: &Facts) -> NewEvent {
-    let map = |map: &std::collections::BTreeMap<String, String>| {
-        serde_json::Value::Object(
-            map.iter()
-                .map(|(name, value)| (name.clone(), value.as_str().into()))
-                .collect(),
-        )
-    };
-    let summary = format!("the agent {VERSION} was started");
-    NewEvent::new("host.started", stamp::now_ms(), Severity::Info, summary)
-        .field("version", VERSION)
-        .field("boot_id", found.boot_id.as_str())
-        .field("labels", map(&config.labels))
-        .field("facts", map(&found.facts))
-}
-
-fn host_rebooted(before: &str, now: &str) -> NewEvent {
-    let mut event = NewEvent::new(
-        "host.rebooted",
-        stamp::now_ms(),
-        Severity::Notice,
-        "the host was booted anew since the agent last ran",
-    );
-    event.before = before.into();
-    event.after = now.into();
-    event
-}
-
-/// A phase by chance; without the kernel's random numbers, the clock's last digits do.
-fn random_phase() -> Duration {
-    let mut bytes = [0; 8];
-    if getrandom::fill(&mut bytes).is_err() {
-        bytes = stamp::now_ms().to_le_bytes();
-    }
-    let max_ms = u64::try_from(PHASE_MAX.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1);
-    Duration::from_millis(u64::from_le_bytes(bytes) % max_ms)
 }
 
 /// Runs `work` until `stop`: for tasks that hold nothing which has to be brought to an end.

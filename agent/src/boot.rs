@@ -1,7 +1,15 @@
-//! Whether the host was booted anew since the agent last ran: the last boot's id stands in a file beside the state file.
+//! What is told of starts: that the agent was started, and whether the host was booted anew since it last ran. The last
+//! boot's id stands in a file beside the state file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use muster_link::stamp;
+use muster_proto::event::Severity;
+
+use crate::facts::Facts;
+use crate::state::NewEvent;
 
 const FILE: &str = "boot-id";
 
@@ -41,6 +49,40 @@ impl LastBoot {
         std::fs::write(&new, format!("{now}\n"))?;
         std::fs::rename(&new, &self.path)
     }
+}
+
+/// `host.started`: the ledger knows by it every host that ever was.
+pub(crate) fn host_started(
+    version: &str,
+    labels: &BTreeMap<String, String>,
+    found: &Facts,
+) -> NewEvent {
+    let map = |map: &BTreeMap<String, String>| {
+        serde_json::Value::Object(
+            map.iter()
+                .map(|(name, value)| (name.clone(), value.as_str().into()))
+                .collect(),
+        )
+    };
+    let summary = format!("the agent {version} was started");
+    NewEvent::new("host.started", stamp::now_ms(), Severity::Info, summary)
+        .field("version", version)
+        .field("boot_id", found.boot_id.as_str())
+        .field("labels", map(labels))
+        .field("facts", map(&found.facts))
+}
+
+/// `host.rebooted`, with the ids of both boots.
+pub(crate) fn host_rebooted(before: &str, now: &str) -> NewEvent {
+    let mut event = NewEvent::new(
+        "host.rebooted",
+        stamp::now_ms(),
+        Severity::Notice,
+        "the host was booted anew since the agent last ran",
+    );
+    event.before = before.into();
+    event.after = now.into();
+    event
 }
 
 #[cfg(test)]

@@ -153,7 +153,13 @@ fn tell(state: NotifyState<'_>) {
 }
 
 fn start_log(filter: &str) -> Result<(), String> {
-    let parsed = EnvFilter::try_new(filter)
+    // The AMQP library shouts about every broken connection, whole messages included; the link says it in one line.
+    let quiet = if filter.contains("lapin") {
+        ""
+    } else {
+        "lapin=off,"
+    };
+    let parsed = EnvFilter::try_new(format!("{quiet}{filter}"))
         .map_err(|error| format!("{filter:?} is no filter such as \"info\": {error}"))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(parsed)

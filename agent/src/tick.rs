@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use muster_link::stamp;
 use tokio::time::Instant;
 
 /// Longest interval over which the phases of a fleet are spread evenly.
@@ -20,6 +21,12 @@ impl Grid {
     #[must_use]
     pub const fn new(start: Instant, phase: Duration) -> Self {
         Self { start, phase }
+    }
+
+    /// A grid that begins at `start`, with a phase of its own.
+    #[must_use]
+    pub fn by_chance(start: Instant) -> Self {
+        Self::new(start, random_phase())
     }
 
     /// Time since the grid began; never goes back.
@@ -44,6 +51,18 @@ fn until_next(now: Duration, phase: Duration, interval: Duration) -> Duration {
     let step = interval.as_nanos().max(1);
     let into = (now.as_nanos() + step - phase.as_nanos() % step) % step;
     Duration::from_nanos(u64::try_from(step - into).unwrap_or(u64::MAX))
+}
+
+/// A phase by chance; without the kernel's random numbers, the clock's last digits do.
+fn random_phase() -> Duration {
+    let mut bytes = [0; 8];
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = stamp::now_ms().to_le_bytes();
+    }
+    let max_ms = u64::try_from(PHASE_MAX.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    Duration::from_millis(u64::from_le_bytes(bytes) % max_ms)
 }
 
 #[cfg(test)]

@@ -3,71 +3,33 @@
 //! not know what becomes of it.
 
 mod board;
+mod handle;
+mod report;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use self::board::{Board, Status};
+pub use self::handle::Collectors;
+use self::handle::{Answer, Request};
+pub use self::report::{Edge, Report};
 use super::worker::{Done, Task, Worker};
 use super::{
-    Built, COLLECTORS, Change, Collect, Collected, ConfigError, HostRoots, SampleTime, Spec,
-    Timing, build_all,
+    Built, Collect, Collected, ConfigError, HostRoots, SampleTime, Spec, Timing, build_all,
 };
 use crate::tick::Grid;
 
 /// Threads whose run did not come back, at most: a hung mount must not eat the host's threads.
 const ABANDONED_MAX: usize = 4;
 
-/// Requests that wait for the schedule, at most; each is one job.
-const REQUESTS_MAX: usize = 16;
-
 /// A snapshot of this age is given to whoever asks, instead of a run.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// What one run, or the want of one, has to tell.
-#[derive(Debug)]
-pub struct Report {
-    /// The collector.
-    pub collector: &'static str,
-    /// When the run began, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// Count of the collector's snapshots since the start.
-    pub seq: u64,
-    /// What it saw; `None` where it failed.
-    pub snapshot: Option<Arc<Value>>,
-    /// What has changed since the run before.
-    pub changes: Vec<Change>,
-    /// Whether it began to fail, or works again.
-    pub edge: Option<Edge>,
-}
-
-/// A collector's own change of state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Edge {
-    /// It worked, and does no more.
-    Failed {
-        /// Why.
-        error: String,
-    },
-    /// It works again.
-    Recovered {
-        /// How long it did not, in milliseconds.
-        failed_ms: u64,
-    },
-}
-
-/// The handle: asks for runs, and shows how the collectors are. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Collectors {
-    requests: mpsc::Sender<Request>,
-    board: watch::Receiver<Board>,
-}
 
 /// The schedule itself, to be run as one task.
 pub struct Schedule {
@@ -88,12 +50,6 @@ pub struct Schedule {
     reports: mpsc::Sender<Report>,
 }
 
-#[derive(Debug)]
-struct Request {
-    collector: &'static str,
-    answer: oneshot::Sender<Result<Arc<Value>, String>>,
-}
-
 struct Running {
     run: u64,
     index: usize,
@@ -109,81 +65,7 @@ struct Slot {
     seq: u64,
     failing_since: Option<Instant>,
     fresh: Option<(Instant, Arc<Value>)>,
-    waiting: Vec<oneshot::Sender<Result<Arc<Value>, String>>>,
-}
-
-impl Collectors {
-    /// Runs the named collectors, all of them where `names` is empty, and gives their snapshots and errors by name.
-    pub async fn collect(
-        &self,
-        names: &[String],
-    ) -> (BTreeMap<String, Value>, BTreeMap<String, String>) {
-        let mut errors = BTreeMap::new();
-        let mut answers = Vec::new();
-        let all = || {
-            self.board
-                .borrow()
-                .collectors
-                .keys()
-                .map(|name| (*name).to_owned())
-                .collect()
-        };
-        for name in if names.is_empty() {
-            all()
-        } else {
-            names.to_vec()
-        } {
-            match self.ask(&name).await {
-                Ok(answer) => answers.push((name, answer)),
-                Err(error) => _ = errors.insert(name, error),
-            }
-        }
-        let mut snapshots = BTreeMap::new();
-        for (name, answer) in answers {
-            match answer
-                .await
-                .unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
-            {
-                Ok(snapshot) => _ = snapshots.insert(name, Arc::unwrap_or_clone(snapshot)),
-                Err(error) => _ = errors.insert(name, error),
-            }
-        }
-        (snapshots, errors)
-    }
-
-    /// How the collectors are, now and whenever it changes.
-    #[must_use]
-    pub fn board(&self) -> watch::Receiver<Board> {
-        self.board.clone()
-    }
-
-    async fn ask(
-        &self,
-        name: &str,
-    ) -> Result<oneshot::Receiver<Result<Arc<Value>, String>>, String> {
-        let Some(collector) = self
-            .board
-            .borrow()
-            .collectors
-            .keys()
-            .find(|known| **known == name)
-            .copied()
-        else {
-            return Err(if COLLECTORS.iter().any(|spec| spec.name == name) {
-                "switched off in this host's config".to_owned()
-            } else {
-                let known: Vec<_> = COLLECTORS.iter().map(|spec| spec.name).collect();
-                format!("no such collector; there are: {}", known.join(", "))
-            });
-        };
-        let (answer, outcome) = oneshot::channel();
-        let gone = |_| "the agent is stopping".to_owned();
-        self.requests
-            .send(Request { collector, answer })
-            .await
-            .map_err(gone)?;
-        Ok(outcome)
-    }
+    waiting: Vec<Answer>,
 }
 
 impl Schedule {
@@ -216,7 +98,7 @@ impl Schedule {
         let (board, shown) = watch::channel(Board::of(
             slots.iter().map(|slot| (slot.spec.name, slot.timing)),
         ));
-        let (ask, requests) = mpsc::channel(REQUESTS_MAX);
+        let (collectors, requests) = Collectors::new(shown);
         let schedule = Self {
             slots,
             roots,
@@ -232,13 +114,7 @@ impl Schedule {
             done: mpsc::channel(ABANDONED_MAX + 1),
             reports,
         };
-        (
-            schedule,
-            Collectors {
-                requests: ask,
-                board: shown,
-            },
-        )
+        (schedule, collectors)
     }
 
     /// Runs collectors until `stop`. A run that is under way then is left to itself.

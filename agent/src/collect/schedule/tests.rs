@@ -3,7 +3,9 @@ use std::sync::{Mutex, mpsc as blocking};
 
 use muster_proto::event::Severity;
 
-use super::super::{CollectContext, CollectError};
+use tokio::sync::oneshot;
+
+use super::super::{Change, CollectContext, CollectError};
 use super::*;
 
 /// What a scripted collector does in its run.
