@@ -232,6 +232,7 @@ async fn rights(session: &Session, config: &Config) -> Result<String, String> {
         timestamp_ms: probe.at_ms,
         expiration_ms: Some(PROBE_MS),
         mandatory: true,
+        transient: false,
         signature: None,
         body: Arc::from(body),
     };

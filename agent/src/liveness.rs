@@ -142,6 +142,7 @@ impl Liveness {
             timestamp_ms: at_ms,
             expiration_ms: u64::try_from(self.probe_limit.as_millis()).ok(),
             mandatory: true,
+            transient: false,
             signature: None,
             body: Arc::from(body),
         };

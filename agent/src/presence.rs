@@ -74,6 +74,7 @@ impl PresenceSource {
             timestamp_ms: presence.at_ms,
             expiration_ms: None,
             mandatory: false,
+            transient: false,
             signature: None,
             body: Arc::from(body),
         };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use muster_link::{Link, LinkStatus, Outgoing, PublishError, Receipt};
+use muster_proto::envelope::Kind;
 use tokio::sync::watch;
 
 pub(crate) use self::outbox::{OutboxCounters, OutboxPublisher};
@@ -44,7 +45,9 @@ pub(crate) fn outgoing(message: OutMessage) -> Outgoing {
         correlation_id: message.correlation_id,
         timestamp_ms: message.timestamp_ms,
         expiration_ms: None,
-        mandatory: false,
+        // Where the ledger is missing an answer is sent again, instead of falling on the floor.
+        mandatory: message.kind == Kind::Result,
+        transient: false,
         signature: None,
         body: Arc::from(message.body),
     }

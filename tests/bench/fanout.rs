@@ -275,13 +275,20 @@ impl Costs {
     }
 }
 
-/// Memory that the broker itself says it uses.
+/// Memory that the broker itself says it uses; it counts every few seconds, and not at once after its start.
 async fn broker_bytes(broker: &Broker) -> Result<u64> {
-    let nodes = broker.management().get("nodes?columns=mem_used").await?;
-    nodes
-        .pointer("/0/mem_used")
-        .and_then(Value::as_u64)
-        .context("no mem_used among the broker's figures")
+    eventually_within("the broker's own count of memory", UP_LIMIT, || async {
+        let nodes = broker
+            .management()
+            .get("nodes")
+            .await
+            .map_err(|error| error.to_string())?;
+        nodes
+            .pointer("/0/mem_used")
+            .and_then(Value::as_u64)
+            .ok_or_else(|| "none yet".to_owned())
+    })
+    .await
 }
 
 async fn await_connections(broker: &Broker, wanted: usize) -> Result<()> {

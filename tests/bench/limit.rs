@@ -30,12 +30,7 @@ const ROUND_LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the consumers and answers until the process is ended; says `ready` when all are there.
 pub(crate) async fn serve(uri: &str, agents: usize) -> Result<()> {
-    let first = connect(uri)
-        .await?
-        .create_channel()
-        .await
-        .context("open a channel")?;
-    declare(&first).await?;
+    declare_once(uri).await?;
     let mut tasks = JoinSet::new();
     let mut opening = JoinSet::new();
     for number in 0..agents {
@@ -53,6 +48,20 @@ pub(crate) async fn serve(uri: &str, agents: usize) -> Result<()> {
         Some(ended) => ended.context("join an echo")?,
         None => Ok(()),
     }
+}
+
+/// On a connection of its own, which is gone afterwards and not counted.
+async fn declare_once(uri: &str) -> Result<()> {
+    let connection = connect(uri).await?;
+    let channel = connection
+        .create_channel()
+        .await
+        .context("open a channel")?;
+    declare(&channel).await?;
+    connection
+        .close(200, "done".into())
+        .await
+        .context("close the connection")
 }
 
 async fn adopt(opening: &mut JoinSet<Result<Echo>>, tasks: &mut JoinSet<Result<()>>) -> Result<()> {

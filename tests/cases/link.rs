@@ -57,6 +57,7 @@ fn message(queue: &str, body: &[u8]) -> Outgoing {
         timestamp_ms: stamp::now_ms(),
         expiration_ms: None,
         mandatory: false,
+        transient: false,
         signature: None,
         body: Arc::from(body),
     }
@@ -65,6 +66,7 @@ fn message(queue: &str, body: &[u8]) -> Outgoing {
 fn mandatory(queue: &str, body: &[u8]) -> Outgoing {
     Outgoing {
         mandatory: true,
+        transient: false,
         ..message(queue, body)
     }
 }

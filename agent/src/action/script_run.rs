@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
-use muster_proto::job::ReasonCode;
+use muster_proto::job::{Args, Reason, ReasonCode};
 use muster_proto::signing::to_hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -44,6 +44,10 @@ pub(super) fn build(context: &ActionContext) -> Box<dyn Action> {
 }
 
 impl Action for ScriptRun {
+    fn admit(&self, args: &Args) -> Result<(), Reason> {
+        self.find(args).map(drop).map_err(|failure| failure.reason)
+    }
+
     fn run(&self, call: Call) -> BoxFuture<'_, Result<Value, Failure>> {
         Box::pin(self.script(call))
     }
@@ -79,20 +83,7 @@ impl Drop for Copy {
 
 impl ScriptRun {
     async fn script(&self, call: Call) -> Result<Value, Failure> {
-        let name = call
-            .args
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let Some(script) = self.scripts.get(name) else {
-            return Err(Failure::of(
-                ReasonCode::BadArgument,
-                format!(
-                    "no script {name:?} in this host's config ({})",
-                    self.known()
-                ),
-            ));
-        };
+        let (name, script) = self.find(&call.args)?;
         let args: Vec<&str> = call
             .args
             .get("args")
@@ -140,6 +131,17 @@ impl ScriptRun {
         drop(copy);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         outcome(name, ended, limited, duration_ms)
+    }
+
+    /// The script that the argument `name` means.
+    fn find<'a>(&self, args: &'a Args) -> Result<(&'a str, &Script), Failure> {
+        let name = args.get("name").and_then(Value::as_str).unwrap_or_default();
+        let script = self.scripts.get(name).ok_or_else(|| {
+            let known = self.known();
+            let why = format!("no script {name:?} in this host's config ({known})");
+            Failure::of(ReasonCode::BadArgument, why)
+        })?;
+        Ok((name, script))
     }
 
     fn known(&self) -> String {

@@ -92,6 +92,7 @@ impl Snapshots {
             timestamp_ms: snapshot.at_ms,
             expiration_ms: None,
             mandatory: false,
+            transient: false,
             signature: None,
             body: Arc::from(body),
         };

@@ -221,6 +221,7 @@ async fn send_mark(context: &Context, session: &Session) -> Result<MessageId> {
         timestamp_ms: stamp::now_ms(),
         expiration_ms: None,
         mandatory: false,
+        transient: false,
         signature: None,
         body: envelope::encode(&Mark {
             reader: issuer.to_string(),

@@ -137,6 +137,7 @@ impl<'a> Desk<'a> {
             timestamp_ms: stamp::now_ms(),
             expiration_ms: None,
             mandatory: false,
+            transient: false,
             signature: None,
             body: envelope::encode(message)?.into(),
         })

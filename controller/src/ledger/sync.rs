@@ -305,6 +305,7 @@ impl Source {
             timestamp_ms: stamp::now_ms(),
             expiration_ms: None,
             mandatory: false,
+            transient: false,
             signature: None,
             body: envelope::encode(&Mark {
                 reader: reader.to_string(),

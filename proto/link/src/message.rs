@@ -39,6 +39,9 @@ pub struct Outgoing {
     pub expiration_ms: Option<u64>,
     /// Whether it comes back ([`Receipt::Returned`]) when no queue takes it.
     pub mandatory: bool,
+    /// Whether the broker may lose it at a restart though messages of its kind are kept on disk. For a job that is sent
+    /// again then: writing it for every queue costs the broker as much again as delivering it.
+    pub transient: bool,
     /// The key and the signature of a job.
     pub signature: Option<(KeyId, JobSignature)>,
     /// The body, shared where many messages have the same.
@@ -111,7 +114,7 @@ impl Outgoing {
             .with_message_id(self.message_id.to_string().into())
             .with_user_id(user.clone())
             .with_timestamp(self.timestamp_ms / 1000)
-            .with_delivery_mode(if self.kind.persistent() {
+            .with_delivery_mode(if self.kind.persistent() && !self.transient {
                 PERSISTENT
             } else {
                 TRANSIENT
@@ -227,6 +230,7 @@ mod tests {
             timestamp_ms: 1_700_000_000_999,
             expiration_ms: Some(60_000),
             mandatory: true,
+            transient: false,
             signature: Some(("ops@desk".parse().unwrap(), signer.sign(b"body"))),
             body: Arc::from(&b"body"[..]),
         };

@@ -269,6 +269,7 @@ async fn bindings_come_and_go() -> Result<()> {
     let reply = || muster_link::Outgoing {
         exchange: "amq.topic",
         mandatory: true,
+        transient: false,
         ..message("result.job1.lb1", b"")
     };
     assert_eq!(session.publish(reply()).await?, Receipt::Confirmed);

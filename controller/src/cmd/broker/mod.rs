@@ -62,6 +62,7 @@ impl HostEvent<'_> {
             timestamp_ms: at_ms,
             expiration_ms: None,
             mandatory: true,
+            transient: false,
             signature: None,
             body: envelope::encode(&event)?.into(),
         };

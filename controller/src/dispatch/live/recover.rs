@@ -88,6 +88,16 @@ impl Live<'_, '_> {
             self.flights
                 .push(flight(&self.desk.session, to.clone(), outgoing.clone()));
         }
+        if self.is_transient() {
+            let silent: Vec<HostId> = self
+                .waiting
+                .account()
+                .hosts()
+                .filter(|(_, record)| record.state == HostState::Pending)
+                .map(|(host, _)| host.clone())
+                .collect();
+            self.send_to(&silent);
+        }
         self.deadline = self.waiting.next_deadline();
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use muster_link::{Outgoing, PublishError, Receipt, Session, stamp};
+use muster_proto::action::{self, Effect};
 use muster_proto::envelope::Kind;
 use muster_proto::id::HostId;
 use muster_proto::job::Observation;
@@ -55,12 +56,21 @@ impl Live<'_, '_> {
             timestamp_ms: now_ms,
             expiration_ms: Some(limit_ms),
             mandatory: true,
+            transient: self.is_transient(),
             signature: Some(self.signed.signature.clone()),
             body: Arc::clone(&self.signed.body),
         };
         self.flights
             .push(flight(&self.desk.session, to.clone(), outgoing.clone()));
         self.unconfirmed.insert(to, outgoing);
+    }
+
+    /// A job that only reads, for hosts that are there, need not outlive the broker: it is sent again to those that have
+    /// not answered when the connection is back.
+    pub(super) fn is_transient(&self) -> bool {
+        let reads = action::find(&self.signed.request.action)
+            .is_some_and(|spec| spec.effect == Effect::Read);
+        reads && self.order.resolved.away.is_empty() && !self.order.no_wait
     }
 
     pub(super) fn landed(&mut self, to: To, outcome: Result<Receipt, PublishError>) -> Result<()> {
