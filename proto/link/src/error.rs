@@ -17,6 +17,9 @@ const PRECONDITION_FAILED: u16 = 406;
 /// AMQP reply code: not allowed.
 const NOT_ALLOWED: u16 = 530;
 
+/// What RabbitMQ says of a queue that is there and whose node is not, with the code of one that is not there.
+const COMING_UP: &str = "is down or inaccessible";
+
 /// Why a session could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -260,6 +263,8 @@ impl SetupError {
                 why,
             },
             Some(ACCESS_REFUSED) => Self::Denied { what, why },
+            // While a node starts it takes clients before its streams are up.
+            Some(NOT_FOUND) if why.contains(COMING_UP) => Self::Down { what, why },
             Some(NOT_FOUND) => Self::Missing { what, why },
             Some(PRECONDITION_FAILED) => Self::Different { what, why },
             _ => Self::Down { what, why },
