@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::topology::{EXCHANGES, POLICIES, PolicyValue, STREAMS};
+use crate::topology::{EXCHANGES, POLICIES, PolicyValue, QUEUES, STREAMS};
 
 /// Definitions for one vhost: exchanges, streams, bindings and policies, in the form that
 /// `POST /api/definitions/<vhost>` takes. Posting them again changes nothing.
@@ -11,7 +11,7 @@ use crate::topology::{EXCHANGES, POLICIES, PolicyValue, STREAMS};
 pub fn vhost_definitions() -> Value {
     json!({
         "exchanges": exchanges(),
-        "queues": streams(),
+        "queues": queues(),
         "bindings": bindings(),
         "policies": policies(),
     })
@@ -33,7 +33,7 @@ pub fn broker_definitions(vhost: &str) -> Value {
     json!({
         "vhosts": [{ "name": vhost }],
         "exchanges": named(exchanges()),
-        "queues": named(streams()),
+        "queues": named(queues()),
         "bindings": named(bindings()),
         "policies": named(policies()),
     })
@@ -51,26 +51,29 @@ fn exchanges() -> Vec<Value> {
         .collect()
 }
 
-fn streams() -> Vec<Value> {
-    STREAMS
-        .iter()
-        .map(|stream| {
-            json!({
-                "name": stream.name, "durable": true, "auto_delete": false,
-                // The kind of a queue is the one argument that no policy can set.
-                "arguments": { "x-queue-type": "stream" },
-            })
+fn queues() -> Vec<Value> {
+    let streams = STREAMS.iter().map(|stream| {
+        json!({
+            "name": stream.name, "durable": true, "auto_delete": false,
+            // The kind of a queue is the one argument that no policy can set.
+            "arguments": { "x-queue-type": "stream" },
         })
-        .collect()
+    });
+    let classic = QUEUES.iter().map(|queue| {
+        json!({ "name": queue.name, "durable": true, "auto_delete": false, "arguments": {} })
+    });
+    streams.chain(classic).collect()
 }
 
 fn bindings() -> Vec<Value> {
-    STREAMS
-        .iter()
-        .flat_map(|stream| {
-            stream.bindings.iter().map(|(exchange, key)| {
+    let streams = STREAMS.iter().map(|stream| (stream.name, stream.bindings));
+    let classic = QUEUES.iter().map(|queue| (queue.name, queue.bindings));
+    streams
+        .chain(classic)
+        .flat_map(|(name, bindings)| {
+            bindings.iter().map(move |(exchange, key)| {
                 json!({
-                    "source": exchange, "destination": stream.name, "destination_type": "queue",
+                    "source": exchange, "destination": name, "destination_type": "queue",
                     "routing_key": key, "arguments": {},
                 })
             })

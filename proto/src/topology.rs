@@ -23,6 +23,10 @@ pub const HISTORY: &str = "muster.history";
 /// The stream of the last hour's presence.
 pub const PRESENCE: &str = "muster.presence";
 
+/// The queue in which dead letters wait to be taken over into the ledger: RabbitMQ 3.10 drops
+/// those that are routed to a stream without a word.
+pub const DEAD_LETTERS: &str = "muster.dead";
+
 /// Start of the name of every agent's queue.
 pub const AGENT_QUEUE_PREFIX: &str = "muster.agent.";
 /// Start of the name of every controller's own queue.
@@ -81,6 +85,24 @@ pub struct StreamSpec {
     pub summary: &'static str,
 }
 
+/// A durable classic queue.
+#[derive(Debug)]
+pub struct QueueSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Exchange and binding key of each of its bindings.
+    pub bindings: &'static [(&'static str, &'static str)],
+    /// What it is for.
+    pub summary: &'static str,
+}
+
+/// Every classic queue that is not an agent's or a controller's own.
+pub static QUEUES: &[QueueSpec] = &[QueueSpec {
+    name: DEAD_LETTERS,
+    bindings: &[(DEAD, "#")],
+    summary: "dead letters, until a controller that reads the ledger takes them over",
+}];
+
 /// Every stream. (Agents declare their own queues, controllers their reply queues.)
 pub static STREAMS: &[StreamSpec] = &[
     StreamSpec {
@@ -138,6 +160,9 @@ pub struct PolicySpec {
 /// Jobs that wait for one host, at most; more are dead-lettered, which the ledger shows.
 pub const AGENT_QUEUE_LENGTH_MAX: u64 = 10_000;
 
+/// Dead letters that wait to be taken over, at most: every host of a large fleet, ten times.
+pub const DEAD_LETTERS_MAX: u64 = 100_000;
+
 /// An agent's queue that nobody has used for this long is deleted: thirty days, well past the longest `deliver_by`.
 pub const AGENT_QUEUE_EXPIRES_MS: u64 = 30 * 24 * 3600 * 1000;
 
@@ -152,6 +177,12 @@ pub static POLICIES: &[PolicySpec] = &[
             ("overflow", PolicyValue::Text("reject-publish-dlx")),
             ("expires", PolicyValue::Number(AGENT_QUEUE_EXPIRES_MS)),
         ],
+    },
+    PolicySpec {
+        name: "muster-dead",
+        pattern: r"^muster\.dead$",
+        // Where no controller comes for a long time the oldest goes: of those jobs nobody has asked.
+        definition: &[("max-length", PolicyValue::Number(DEAD_LETTERS_MAX))],
     },
     PolicySpec {
         name: "muster-controllers",

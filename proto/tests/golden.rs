@@ -12,8 +12,8 @@ use muster_proto::envelope::{DecodeError, Kind, Message, NESTING_MAX, decode, en
 use muster_proto::event::{Event, Severity};
 use muster_proto::id::{HostId, JobId, KeyId, MessageId};
 use muster_proto::job::{
-    Ack, JobNote, JobOpened, JobRequest, JobResult, Mark, Outcome, Output, OutputStream, Probe,
-    Reason, ReasonCode,
+    Ack, DeadLetter, JobNote, JobOpened, JobRequest, JobResult, Mark, Outcome, Output,
+    OutputStream, Probe, Reason, ReasonCode,
 };
 use muster_proto::metric::Metrics;
 use muster_proto::presence::{OutboxDepth, Presence};
@@ -222,8 +222,26 @@ fn jobs() {
             unroutable: vec!["lb3".parse().unwrap()],
             skipped: vec![],
             given_up: vec!["lb2".parse().unwrap()],
+            dead: vec![],
             stopped_by: Some("max-failures 2".into()),
             closed: true,
+        }),
+    );
+    check(
+        2,
+        Some(&JobNote {
+            job: job_id(),
+            at_ms: AT_MS + 1,
+            released: vec![],
+            unroutable: vec![],
+            skipped: vec![],
+            given_up: vec![],
+            dead: vec![DeadLetter {
+                host: host(),
+                reason: "expired".into(),
+            }],
+            stopped_by: None,
+            closed: false,
         }),
     );
 }

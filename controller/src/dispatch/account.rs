@@ -21,6 +21,9 @@ use crate::ledger::fold::code_name;
 /// An answer may be this much later than the run limit: the agent first ends the process, then writes it down.
 pub const AFTER_RUN: Duration = Duration::from_secs(10);
 
+/// The broker lets a job go when its time is over, and the news of that may be this much later.
+const AFTER_EXPIRY: Duration = Duration::from_secs(2);
+
 /// How long to wait. Times are since the job's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -302,7 +305,8 @@ impl Waiting {
                     .away
                     .contains(host)
                     .then_some(self.patience.offline)
-                    .flatten();
+                    .flatten()
+                    .map(|offline| offline.saturating_add(AFTER_EXPIRY));
                 sent.unwrap_or_default()
                     .saturating_add(away.unwrap_or(self.patience.ack))
             }

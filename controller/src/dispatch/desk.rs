@@ -12,7 +12,7 @@ use crate::exit::{Exit, ending};
 use crate::ledger::presence::is_there;
 use crate::ledger::read::HostRow;
 use crate::ledger::store::Store;
-use crate::ledger::{self, Ledger, sync};
+use crate::ledger::{self, Ledger, letters, sync};
 
 /// A connection and the ledger behind it.
 pub struct Desk<'a> {
@@ -56,8 +56,7 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// When the stream can't be read.
     pub async fn catch_up(&self) -> Result<()> {
-        let outcome =
-            sync::catch_up(&self.session, &self.ledger, self.issuer(), self.since_ms).await;
+        let outcome = self.read_ledger().await;
         self.tell();
         outcome.map_err(lost)
     }
@@ -67,7 +66,7 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// When one of the streams can't be read.
     pub async fn catch_up_all(&self) -> Result<()> {
-        let ledger = sync::catch_up(&self.session, &self.ledger, self.issuer(), self.since_ms);
+        let ledger = self.read_ledger();
         let presence = sync::catch_up_presence(&self.session, &self.ledger, self.issuer());
         let (ledger, presence) = tokio::join!(ledger, presence);
         self.tell();
@@ -77,6 +76,11 @@ impl<'a> Desk<'a> {
             (Err(error), _) | (Ok(()), Err(error)) => Err(lost(error)),
             (Ok(()), Ok(())) => Ok(()),
         }
+    }
+
+    async fn read_ledger(&self) -> Result<(), sync::SyncError> {
+        letters::take_over(&self.session, self.issuer()).await?;
+        sync::catch_up(&self.session, &self.ledger, self.issuer(), self.since_ms).await
     }
 
     /// Every host that was ever seen.
@@ -204,7 +208,9 @@ pub fn known(rows: Vec<HostRow>, now_ms: u64) -> Vec<Known> {
 fn lost(error: sync::SyncError) -> anyhow::Error {
     let gone = matches!(
         error,
-        sync::SyncError::Down { .. } | sync::SyncError::Publish { .. }
+        sync::SyncError::Down { .. }
+            | sync::SyncError::Publish { .. }
+            | sync::SyncError::Setup(SetupError::Down { .. } | SetupError::TimedOut { .. })
     );
     let error = anyhow::Error::from(error).context("catch up with the ledger");
     if gone {

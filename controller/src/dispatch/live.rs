@@ -154,6 +154,7 @@ fn empty_note(job: JobId) -> JobNote {
         unroutable: Vec::new(),
         skipped: Vec::new(),
         given_up: Vec::new(),
+        dead: Vec::new(),
         stopped_by: None,
         closed: false,
     }

@@ -4,13 +4,15 @@
 //! Messages may come twice, late, out of order among hosts, and from somebody who may not say what they say. What
 //! they make of a host's state is [`super::standing`]'s.
 
+pub mod dead;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_proto::envelope::{self, Kind};
 use muster_proto::event::Event;
 use muster_proto::id::{HostId, JobId, MessageId};
 use muster_proto::job::{Ack, JobNote, JobOpened, JobRequest, JobResult, Observation};
-use muster_proto::topology::{DEAD, host_of_agent_queue};
+use muster_proto::topology::DEAD;
 use serde_json::Value;
 
 /// Longest answer that the file keeps, in bytes of JSON; of a longer one it keeps the size. The whole answer is on the
@@ -262,6 +264,11 @@ fn note(entry: &Entry, is_host: &dyn Fn(&str) -> bool) -> Result<Vec<Change>, Ig
             Some(("skipped", &rule)),
         ))
         .chain(of(note.given_up, Observation::WaitOver, None))
+        .chain(
+            note.dead
+                .into_iter()
+                .map(|letter| dead::change_of(job, letter, at_ms)),
+        )
         .chain([Change::Note(Note {
             job,
             at_ms,
@@ -341,50 +348,12 @@ pub fn code_name(code: &impl serde::Serialize) -> String {
 }
 
 fn dead_letter(entry: &Entry) -> Result<Vec<Change>, Ignored> {
-    if Kind::from_wire_name(&entry.kind) == Some(Kind::Probe) {
-        return Ok(Vec::new());
-    }
-    let (queue, reason) = entry.death.as_ref().ok_or(Ignored::Undecodable)?;
-    let host = host_of_agent_queue(queue).ok_or(Ignored::Undecodable)?;
-    let of_body = || decoded::<JobRequest>(entry).map(|request| request.id);
-    let job = entry.job.map_or_else(of_body, Ok)?;
-    let (observation, reason) = match reason.as_str() {
-        "expired" => (
-            Observation::DeadLettered,
-            (
-                "expired",
-                "its time was over before the host took it".to_owned(),
-            ),
-        ),
-        "maxlen" => (
-            Observation::Unroutable,
-            (
-                "queue-full",
-                "the host's queue is full: its agent has not taken jobs for long".to_owned(),
-            ),
-        ),
-        "rejected" => (
-            Observation::Unroutable,
-            (
-                "refused-message",
-                "the agent could not read the message, or its queue is full".to_owned(),
-            ),
-        ),
-        other => (
-            Observation::Unroutable,
-            ("dead-lettered", format!("the broker let it go: {other}")),
-        ),
-    };
+    let letter = dead::letter_of(entry)?;
     let at_ms = entry.timestamp_ms.unwrap_or(0);
-    let reason = Some((reason.0.to_owned(), reason.1));
-    Ok(vec![Change::Observe(Box::new(Sighting {
-        job,
-        host,
-        observation,
-        at_ms,
-        reason,
-        answer: None,
-    }))])
+    Ok(letter
+        .map(|(job, letter)| dead::change_of(job, letter, at_ms))
+        .into_iter()
+        .collect())
 }
 
 fn event(entry: &Entry, is_host: &dyn Fn(&str) -> bool) -> Result<Vec<Change>, Ignored> {

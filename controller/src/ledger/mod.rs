@@ -2,10 +2,11 @@
 //!
 //! The stream is the truth and the file a cache of it: it may be deleted at any time. [`fold`] says what a message means,
 //! [`standing`] what that makes of a host, [`store`] keeps the rows and the stream offset in one transaction, [`read`] asks
-//! it, [`sync`] catches up with the stream.
+//! it, [`letters`] takes dead letters over into the stream, [`sync`] catches up with it.
 
 mod error;
 pub mod fold;
+pub mod letters;
 pub mod presence;
 pub mod read;
 pub mod standing;

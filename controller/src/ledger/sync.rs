@@ -264,7 +264,7 @@ async fn read_presence(
     }
 }
 
-fn entry(incoming: Incoming) -> Entry {
+pub(super) fn entry(incoming: Incoming) -> Entry {
     Entry {
         offset: incoming.stream_offset.unwrap_or(0),
         kind: incoming.kind,

@@ -93,14 +93,7 @@ impl Deliveries {
     fn take(&mut self, delivery: Delivery) -> Incoming {
         let tag = delivery.delivery_tag;
         let acker = match self.acks {
-            Acks::Manual => {
-                let way_back = Arc::clone(&self.way_back);
-                Acker(Some(Arc::new(Settle {
-                    way_back,
-                    tag,
-                    done: AtomicBool::new(false),
-                })))
-            }
+            Acks::Manual => Acker::new(Arc::clone(&self.way_back), tag),
             Acks::Batched => {
                 self.unacked = self.unacked.saturating_add(1);
                 if self.unacked >= self.batch {
@@ -114,7 +107,22 @@ impl Deliveries {
     }
 }
 
+/// A message that was asked for by itself.
+pub(crate) fn single(delivery: Delivery, channel: Channel, shared: Arc<Shared>) -> Incoming {
+    let way_back = Arc::new(WayBack { channel, shared });
+    let acker = Acker::new(way_back, delivery.delivery_tag);
+    Incoming::new(delivery, acker)
+}
+
 impl Acker {
+    fn new(way_back: Arc<WayBack>, tag: u64) -> Self {
+        Self(Some(Arc::new(Settle {
+            way_back,
+            tag,
+            done: AtomicBool::new(false),
+        })))
+    }
+
     /// For deliveries that nobody need answer; it always says `false`.
     #[must_use]
     pub(crate) const fn none() -> Self {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::options::{
-    BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, QueueBindOptions,
+    BasicConsumeOptions, BasicGetOptions, BasicQosOptions, ConfirmSelectOptions, QueueBindOptions,
     QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::BrokerConfig;
 use crate::connect::{Socket, connect};
-use crate::deliver::Deliveries;
+use crate::deliver::{self, Deliveries};
 use crate::error::{Ended, OpenError, PublishError, SetupError, describe};
-use crate::message::{Outgoing, Receipt};
+use crate::message::{Incoming, Outgoing, Receipt};
 use crate::publish::{Publisher, QUEUE_LENGTH, Request};
 use crate::queue::{Binding, Consume, QueueDecl, QueueKind};
 use crate::stamp;
@@ -322,6 +322,19 @@ impl Session {
             acks,
             prefetch.max(1),
         ))
+    }
+
+    /// Takes the next message out of a queue, where there is one. It comes again unless it is acked.
+    ///
+    /// # Errors
+    /// When there is no such queue, or the user may not.
+    pub async fn get(&self, queue: &str) -> Result<Option<Incoming>, SetupError> {
+        let what = format!("take a message out of the queue {queue}");
+        let name = short(queue, &what)?;
+        let got = self.control.basic_get(name, BasicGetOptions::default());
+        let got = self.within(what, queue, got).await?;
+        let (channel, shared) = (self.control.clone(), Arc::clone(&self.shared));
+        Ok(got.map(|got| deliver::single(got.delivery, channel, shared)))
     }
 
     /// Waits until the session has ended, and says why.

@@ -100,12 +100,24 @@ pub struct JobNote {
     /// Hosts that the controller no longer waits for.
     #[serde(default)]
     pub given_up: Vec<HostId>,
+    /// Copies of the job that the broker let go, taken over from the dead letters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead: Vec<DeadLetter>,
     /// Why a rollout stopped.
     #[serde(default)]
     pub stopped_by: Option<String>,
     /// Whether the controller is done with the job.
     #[serde(default)]
     pub closed: bool,
+}
+
+/// A host's copy of a job that the broker let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetter {
+    /// The host whose queue it was in.
+    pub host: HostId,
+    /// Why, in the broker's word: `expired`, `maxlen`, `rejected`.
+    pub reason: String,
 }
 
 /// An agent has a job that isn't done yet (`muster.ack/1`).

@@ -137,10 +137,10 @@ fn refuse_contradictions(parts: &[Part]) -> Result<()> {
 }
 
 fn wanted(kind: &str) -> &str {
-    if kind == "exchange" {
-        "durable topic exchange"
-    } else {
-        kind
+    match kind {
+        "exchange" => "durable topic exchange",
+        "queue" => "classic queue",
+        kind => kind,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::admin::Admin;
 /// One thing that Muster needs in the vhost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
-    /// `exchange`, `stream`, `binding` or `policy`.
+    /// `exchange`, `stream`, `queue`, `binding` or `policy`.
     pub(super) kind: &'static str,
     /// Its name; for a binding what it leads where.
     pub(super) name: String,
@@ -92,17 +92,7 @@ fn compare(wanted: &Value, there: &There) -> Vec<Part> {
         }));
     }
     for queue in of("queues") {
-        parts.push(named("stream", &queue, &there.queues, |found| {
-            let is = found
-                .pointer("/arguments/x-queue-type")
-                .and_then(Value::as_str)
-                .unwrap_or("classic");
-            if is == "stream" {
-                State::Same
-            } else {
-                State::Wrong(format!("a {is} queue"))
-            }
-        }));
+        parts.push(compare_queue(&queue, there));
     }
     for binding in of("bindings") {
         let same = |found: &&Value| {
@@ -137,6 +127,21 @@ fn compare(wanted: &Value, there: &There) -> Vec<Part> {
     parts
 }
 
+fn compare_queue(queue: &Value, there: &There) -> Part {
+    let wanted = kind_of_queue(queue);
+    let part = if wanted == "stream" {
+        "stream"
+    } else {
+        "queue"
+    };
+    named(part, queue, &there.queues, |found| {
+        match kind_of_queue(found) {
+            is if is == wanted => State::Same,
+            is => State::Wrong(format!("a {is} queue")),
+        }
+    })
+}
+
 fn named(
     kind: &'static str,
     wanted: &Value,
@@ -150,6 +155,11 @@ fn named(
         name: name.to_owned(),
         state: found.map_or(State::Missing, state),
     }
+}
+
+fn kind_of_queue(queue: &Value) -> &str {
+    let kind = queue.pointer("/arguments/x-queue-type");
+    kind.and_then(Value::as_str).unwrap_or("classic")
 }
 
 fn kind_of_exchange((kind, durable): (&str, bool)) -> String {

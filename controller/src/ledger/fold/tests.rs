@@ -79,6 +79,7 @@ fn who_says_something_is_checked() {
         unroutable: vec![],
         skipped: vec![],
         given_up: vec![host("lb1")],
+        dead: Vec::new(),
         stopped_by: None,
         closed: true,
     };
@@ -196,18 +197,32 @@ fn dead_letters_speak_of_the_host_whose_queue_it_was() {
         ("rejected", Observation::Unroutable, "refused-message"),
         ("delivery_limit", Observation::Unroutable, "dead-lettered"),
     ] {
-        let Ok(changes) = folded(&dead(reason)) else {
-            unreachable!("{reason}")
+        // As the broker routes it, and as a controller takes it over.
+        let letter = dead::letter_of(&dead(reason)).unwrap().unwrap();
+        assert_eq!(letter.0, job());
+        let note = JobNote {
+            job: job(),
+            at_ms: 7,
+            released: vec![],
+            unroutable: vec![],
+            skipped: vec![],
+            given_up: vec![],
+            dead: vec![letter.1],
+            stopped_by: None,
+            closed: false,
         };
-        let Some(Change::Observe(seen)) = changes.into_iter().next() else {
-            unreachable!("{reason}")
-        };
-        assert_eq!(
-            (seen.job, seen.host.as_str(), seen.observation),
-            (job(), "lb1", observation),
-            "{reason}"
-        );
-        assert_eq!(seen.reason.unwrap().0, code);
+        for told in [dead(reason), entry(&note, EVENTS, "op")] {
+            let changes = folded(&told).unwrap();
+            let Some(Change::Observe(seen)) = changes.into_iter().next() else {
+                unreachable!("{reason}")
+            };
+            assert_eq!(
+                (seen.job, seen.host.as_str(), seen.observation),
+                (job(), "lb1", observation),
+                "{reason}"
+            );
+            assert_eq!(seen.reason.unwrap().0, code);
+        }
     }
     let garbage = Entry {
         body: vec![0xc1],

@@ -100,6 +100,7 @@ fn note(offset: u64, number: u8, given_up: &[u8], closed: bool) -> Entry {
         unroutable: vec![],
         skipped: vec![],
         given_up: given_up.iter().copied().map(host).collect(),
+        dead: Vec::new(),
         stopped_by: None,
         closed,
     };
