@@ -56,6 +56,12 @@ pub(crate) async fn run(arguments: &FanoutArguments) -> Result<bool> {
         muster.wrong
     ));
     say(&format!(
+        "{:<36} {:>9} {:>9}",
+        "CPU milliseconds per round", "broker", "agents"
+    ));
+    say(&bare.cpu.row("limit"));
+    say(&muster.cpu.row("muster"));
+    say(&format!(
         "memory per agent, KiB              {:>9.0}   (bare {:.0})",
         muster.agent_kib, bare.agent_kib
     ));
@@ -66,6 +72,10 @@ pub(crate) async fn run(arguments: &FanoutArguments) -> Result<bool> {
     let figures = json!({
         "benchmark": "fanout", "agents": arguments.agents, "ratio": ratio, "wrong_counts": muster.wrong,
         "limit_ms": bare.rounds.json(), "muster_ms": muster.rounds.json(), "muster_dispatch_ms": muster.dispatched.json(), "muster_command_ms": muster.commands.json(),
+        "cpu_ms_per_round": {
+            "limit": { "broker": bare.cpu.broker_ms, "agents": bare.cpu.agents_ms },
+            "muster": { "broker": muster.cpu.broker_ms, "agents": muster.cpu.agents_ms },
+        },
         "memory_per_agent_kib": { "muster": muster.agent_kib, "limit": bare.agent_kib },
         "broker_memory_per_agent_kib": { "muster": muster.broker_kib, "limit": bare.broker_kib },
     });
@@ -80,6 +90,7 @@ struct Phase {
     dispatched: Samples,
     commands: Samples,
     wrong: usize,
+    cpu: Cpu,
     agent_kib: f64,
     broker_kib: f64,
 }
@@ -89,7 +100,7 @@ async fn limit_phase(broker: &Broker, arguments: &FanoutArguments, logs: &Path) 
         "the limit: {} bare lapin clients",
         arguments.agents
     ));
-    let before = broker_bytes(broker).await?;
+    let before = broker.memory()?.rss_kib;
     let uri = broker.uri("admin", "admin");
     let mut command = Command::new(std::env::current_exe().context("find this program")?);
     command.args([
@@ -105,9 +116,11 @@ async fn limit_phase(broker: &Broker, arguments: &FanoutArguments, logs: &Path) 
     let mut requester = limit::Requester::open(&uri, arguments.agents).await?;
     requester.round().await.context("warm up")?;
     let mut rounds = Vec::new();
+    let cpu = Cpu::now(broker, &agents)?;
     for _ in 0..arguments.rounds {
         rounds.push(millis(requester.round().await?));
     }
+    let cpu = cpu.per_round(broker, &agents, arguments.rounds)?;
     drop(requester);
     agents.kill().await?;
     await_connections(broker, 0).await?;
@@ -116,6 +129,7 @@ async fn limit_phase(broker: &Broker, arguments: &FanoutArguments, logs: &Path) 
         dispatched: Samples::new(Vec::new()),
         commands: Samples::new(Vec::new()),
         wrong: 0,
+        cpu,
         agent_kib: per_agent.agent_kib,
         broker_kib: per_agent.broker_kib,
     })
@@ -129,7 +143,7 @@ async fn muster_phase(broker: &Broker, arguments: &FanoutArguments, logs: &Path)
     let home = tempfile::tempdir().context("make a directory")?;
     let muster = Muster::at(home.path())?;
     let public_key = set_up(broker, &muster, arguments.agents).await?;
-    let before = broker_bytes(broker).await?;
+    let before = broker.memory()?.rss_kib;
     let mut command = Command::new(binary("muster-swarm")?);
     command
         .args([
@@ -147,13 +161,24 @@ async fn muster_phase(broker: &Broker, arguments: &FanoutArguments, logs: &Path)
     await_line(&mut swarm, "ready").await?;
     let per_agent = Costs::read(broker, &swarm, before, arguments.agents).await?;
 
-    muster
-        .succeed(&["ping", "-o", "json"])
-        .await
-        .context("warm up")?;
+    // Connected is not yet there: the first word of presence follows.
+    eventually_within("all answer a ping", UP_LIMIT, || async {
+        let output = muster.run(&["ping", "-o", "json"]).await;
+        let output = output.map_err(|error| format!("{error:#}"))?;
+        match output
+            .json()
+            .and_then(|document| rounds(&document, arguments.agents))
+        {
+            Ok((_, 0)) => Ok(()),
+            _ => Err(format!("exit {}: {}", output.code, output.stderr)),
+        }
+    })
+    .await?;
+    let cpu = Cpu::now(broker, &swarm)?;
     let output = muster
         .run(&["ping", "-c", &arguments.rounds.to_string(), "-o", "json"])
         .await?;
+    let cpu = cpu.per_round(broker, &swarm, arguments.rounds)?;
     let document = output.json()?;
     let (rounds, mut wrong) = rounds(&document, arguments.agents)?;
     let dispatched = totals(&document, "total_ms")?;
@@ -170,6 +195,7 @@ async fn muster_phase(broker: &Broker, arguments: &FanoutArguments, logs: &Path)
         dispatched: Samples::new(dispatched),
         commands: Samples::new(commands),
         wrong,
+        cpu,
         agent_kib: per_agent.agent_kib,
         broker_kib: per_agent.broker_kib,
     })
@@ -252,6 +278,36 @@ pub(crate) fn url(broker: &Broker) -> String {
     format!("amqp://{}/{}", broker.amqp(), broker.vhost())
 }
 
+/// CPU time of the broker and of all agents: since they were started, or per round.
+#[derive(Clone, Copy)]
+struct Cpu {
+    broker_ms: f64,
+    agents_ms: f64,
+}
+
+impl Cpu {
+    fn now(broker: &Broker, agents: &Process) -> Result<Self> {
+        Ok(Self {
+            broker_ms: millis(broker.cpu()?),
+            agents_ms: millis(agents.cpu()?),
+        })
+    }
+
+    fn per_round(self, broker: &Broker, agents: &Process, rounds: usize) -> Result<Self> {
+        let now = Self::now(broker, agents)?;
+        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+        let rounds = rounds.max(1) as f64;
+        Ok(Self {
+            broker_ms: (now.broker_ms - self.broker_ms) / rounds,
+            agents_ms: (now.agents_ms - self.agents_ms) / rounds,
+        })
+    }
+
+    fn row(self, name: &str) -> String {
+        format!("{name:<36} {:>9.0} {:>9.0}", self.broker_ms, self.agents_ms)
+    }
+}
+
 struct Costs {
     agent_kib: f64,
     broker_kib: f64,
@@ -265,30 +321,14 @@ impl Costs {
         agents: usize,
     ) -> Result<Self> {
         await_connections(broker, agents).await?;
-        let broker_now = broker_bytes(broker).await?;
+        let broker_now = broker.memory()?.rss_kib;
         #[expect(clippy::cast_precision_loss, reason = "figures for people")]
         let per_agent = |kib: u64| kib as f64 / agents.max(1) as f64;
         Ok(Self {
             agent_kib: per_agent(process.memory()?.rss_kib),
-            broker_kib: per_agent(broker_now.saturating_sub(broker_before) / 1024),
+            broker_kib: per_agent(broker_now.saturating_sub(broker_before)),
         })
     }
-}
-
-/// Memory that the broker itself says it uses; it counts every few seconds, and not at once after its start.
-async fn broker_bytes(broker: &Broker) -> Result<u64> {
-    eventually_within("the broker's own count of memory", UP_LIMIT, || async {
-        let nodes = broker
-            .management()
-            .get("nodes")
-            .await
-            .map_err(|error| error.to_string())?;
-        nodes
-            .pointer("/0/mem_used")
-            .and_then(Value::as_u64)
-            .ok_or_else(|| "none yet".to_owned())
-    })
-    .await
 }
 
 async fn await_connections(broker: &Broker, wanted: usize) -> Result<()> {

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::eventually::{eventually, eventually_within};
 use crate::management::{ALL, Management, escape};
 use crate::ports::PortBlock;
-use crate::process::{DeathSignal, Process};
+use crate::process::{DeathSignal, Memory, Process, cpu_of, memory_of};
 
 /// Names the shared node by its first port, see `rabbitmq-node`; set by `tests/run`.
 pub const SHARED_VARIABLE: &str = "MUSTER_TEST_BROKER";
@@ -287,6 +287,31 @@ impl Broker {
             .as_ref()
             .context("this test shares its broker, which has no directory here")?;
         Ok(node.directory.path())
+    }
+
+    /// CPU time that a private node's virtual machine has used.
+    ///
+    /// # Errors
+    /// On the shared node, and when the node does not run.
+    pub fn cpu(&self) -> Result<Duration> {
+        cpu_of(self.machine()?)
+    }
+
+    /// Memory that a private node's virtual machine holds, by the kernel's count.
+    ///
+    /// # Errors
+    /// On the shared node, and when the node does not run.
+    pub fn memory(&self) -> Result<Memory> {
+        memory_of(self.machine()?)
+    }
+
+    /// Process id of a private node's virtual machine.
+    fn machine(&self) -> Result<u32> {
+        let path = self.directory()?.join("beam.pid");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("{} holds no process id", path.display()))
     }
 
     fn own_node(&mut self) -> Result<&mut Node> {

@@ -1,7 +1,7 @@
 //! RabbitMQ's management API, as far as tests look at or change a broker behind Muster's back.
 //!
 //! One call takes about 20 ms, where `rabbitmqctl` takes 2.7 s. Its figures lag by up to a second: wait for them with
-//! [`eventually`](crate::eventually), or ask over AMQP.
+//! [`eventually`](crate::eventually()), or ask over AMQP.
 
 use std::net::SocketAddr;
 

@@ -3,6 +3,7 @@
 //! Everything started here ends with the value that stands for it, and with the test process, however that ends.
 //! Nothing here knows what Muster does with a broker; [`fleet`] alone knows Muster's programs.
 
+pub mod agents;
 pub mod broker;
 pub mod eventually;
 pub mod fleet;
@@ -12,6 +13,7 @@ pub mod process;
 pub mod proxy;
 pub mod systemd;
 
+pub use agents::{Agent, Fleet, FleetOptions};
 pub use broker::{Broker, NodeOptions};
 pub use eventually::{eventually, eventually_within, want};
 pub use fleet::{Muster, Output};

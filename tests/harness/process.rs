@@ -203,11 +203,7 @@ impl Process {
     /// # Errors
     /// When it has ended or is another user's.
     pub fn memory(&self) -> Result<Memory> {
-        let directory = PathBuf::from(format!("/proc/{}", self.pid()));
-        Ok(Memory {
-            rss_kib: kib_field(&directory.join("status"), "VmRSS:")?,
-            pss_kib: kib_field(&directory.join("smaps_rollup"), "Pss:")?,
-        })
+        memory_of(self.pid())
     }
 
     /// CPU time it has used since its start, user and system, all threads.
@@ -215,21 +211,7 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn cpu(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.pid());
-        let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        // The name in field 2 may hold blanks and brackets; utime and stime are fields 14 and 15 (proc(5)).
-        let after_name = text.rsplit(") ").next().unwrap_or_default();
-        let ticks = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| {
-                field
-                    .parse::<u64>()
-                    .with_context(|| format!("read {field:?} of {path}"))
-            })
-            .sum::<Result<u64>>()?;
-        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+        cpu_of(self.pid())
     }
 
     /// Processes that this one started, directly or not, in whatever group, that are there now.
@@ -345,6 +327,34 @@ fn tail(text: &str) -> String {
         .copied()
         .collect::<Vec<_>>()
         .join("\n  ")
+}
+
+/// What a process holds of memory now.
+pub(crate) fn memory_of(pid: u32) -> Result<Memory> {
+    let directory = PathBuf::from(format!("/proc/{pid}"));
+    Ok(Memory {
+        rss_kib: kib_field(&directory.join("status"), "VmRSS:")?,
+        pss_kib: kib_field(&directory.join("smaps_rollup"), "Pss:")?,
+    })
+}
+
+/// CPU time that a process has used since its start, user and system, all threads.
+pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // The name in field 2 may hold blanks and brackets; utime and stime are fields 14 and 15 (proc(5)).
+    let after_name = text.rsplit(") ").next().unwrap_or_default();
+    let ticks = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| {
+            field
+                .parse::<u64>()
+                .with_context(|| format!("read {field:?} of {path}"))
+        })
+        .sum::<Result<u64>>()?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 fn kib_field(path: &Path, key: &str) -> Result<u64> {

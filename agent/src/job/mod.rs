@@ -21,6 +21,7 @@ mod runner;
 )]
 mod tests;
 mod verify;
+mod wait;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

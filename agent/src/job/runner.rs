@@ -17,6 +17,7 @@ use super::live;
 use super::registry::{Live, Registry};
 use super::replies::Replies;
 use super::run_one::{STOP_LIMIT, StopWhy, Stopper, run_one};
+use super::wait::{next_end, until};
 use super::{ACK_AFTER, Access, Delivery, JobCounters, JobsSection, JobsStatus, ReplyWire};
 use crate::action::{Built, Call, DeskWindow, HostFacts, Lane, OutputSink, Question};
 use crate::state::{Clock, JobRecord, OutMessage, State};
@@ -435,19 +436,5 @@ impl Runner {
         }
         self.pump.abort_all();
         self.publish_status();
-    }
-}
-
-async fn next_end(running: &mut JoinSet<End>) -> Result<(task::Id, End), JoinError> {
-    match running.join_next_with_id().await {
-        Some(ended) => ended,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -51,7 +51,7 @@ pub struct Consume {
 pub enum Acks {
     /// The receiver, with the message's [`crate::Acker`].
     Manual,
-    /// [`Deliveries`] itself, for every half a prefetch handed out: for streams, and for what may be lost.
+    /// [`Deliveries`](crate::Deliveries) itself, for every half a prefetch handed out: for streams, and for what may be lost.
     Batched,
 }
 

@@ -1,6 +1,6 @@
 //! The host itself: processor, memory, storage, network, processes, from `/proc` and `/sys`.
 //!
-//! It is made of parts, one file and one row of [`PARTS`] each: a pure parser beside a thin reader. A part that fails,
+//! It is made of parts, one file and one row of `PARTS` each: a pure parser beside a thin reader. A part that fails,
 //! or even panics, is named in the snapshot's errors and takes nothing else with it.
 
 mod config;
