@@ -27,10 +27,12 @@ const PASSWORD: &str = "bench";
 /// Measures and prints; `false` where a bound that the caller named is broken.
 pub(crate) async fn run(arguments: &FanoutArguments) -> Result<bool> {
     note("starting a private broker");
+    // As deploy/rabbitmq/rabbitmq.conf has it.
     let options = NodeOptions {
         config: vec![
             "tcp_listen_options.sndbuf = 16384".into(),
             "tcp_listen_options.recbuf = 16384".into(),
+            "collect_statistics_interval = 30000".into(),
         ],
     };
     let broker = Broker::private(options).await?;
