@@ -23,7 +23,7 @@ const MARK: &str = r#"echo "$MUSTER_JOB_ID" >> ran"#;
 const KILL_PAUSE_MAX: Duration = Duration::from_millis(400);
 
 /// One agent in so many stays dead for a while, so that short jobs expire.
-const LONG_DEATHS: usize = 10;
+const LONG_DEATHS: usize = 40;
 const LONG_DEATH: Duration = Duration::from_secs(3);
 
 /// Pause before a job that found no broker is tried again.
