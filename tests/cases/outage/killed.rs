@@ -39,14 +39,14 @@ async fn a_broker_that_is_killed_in_the_middle_of_a_fan_out_makes_nobody_run_twi
         broker.kill().await?;
         broker.start().await?;
         let status = controller.wait(BACK_LIMIT).await?;
+        let report: Value = serde_json::from_str(&controller.stdout())?;
+        let told = silent(&fleet, &report);
         assert_eq!(
-            status.code(),
-            Some(0),
-            "{}{}",
-            controller.stdout(),
+            (status.code(), told.as_str()),
+            (Some(0), ""),
+            "{}",
             controller.stderr()
         );
-        let report: Value = serde_json::from_str(&controller.stdout())?;
         assert_eq!(
             report["states"],
             serde_json::json!({ "succeeded": 12 }),
@@ -65,4 +65,18 @@ async fn a_broker_that_is_killed_in_the_middle_of_a_fan_out_makes_nobody_run_twi
         assert_gapless(&host, &events);
     }
     Ok(())
+}
+
+/// Hosts that have not succeeded: what they ran, and what they say of themselves.
+fn silent(fleet: &Fleet, report: &Value) -> String {
+    let hosts = report["hosts"].as_array().into_iter().flatten();
+    let bad = hosts.filter(|host| host["state"] != "succeeded");
+    bad.filter_map(|host| {
+        let agent = fleet
+            .agents
+            .iter()
+            .find(|agent| host["host"] == agent.host.as_str())?;
+        Some(format!("{host}\n{:?}\n{}", agent.lines("ran"), agent.log()))
+    })
+    .collect()
 }
