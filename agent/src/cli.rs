@@ -154,7 +154,7 @@ fn collectors(config: Config, names: &[String]) -> anyhow::Result<Vec<Built>> {
         }
         if !built.iter().any(|built| built.spec.name == name) {
             bail!(
-                "the collector {name} is switched off in the config: set `enabled` in [collect.{name}]"
+                "the collector {name} is switched off in the config, or has nothing to watch: see `enabled` and the other keys of [collect.{name}]"
             );
         }
     }

@@ -11,6 +11,7 @@ mod files;
 mod pattern;
 mod rate;
 mod section;
+mod wake;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use muster_proto::event::Severity;
 use serde_json::Value;
 
 pub use section::{Built, Timing, build_all};
+pub use wake::Wake;
 
 /// Every collector there is, in the order in which `collect` prints them.
 pub static COLLECTORS: &[Spec] = &[host::SPEC];
@@ -49,6 +51,11 @@ pub trait Collect: Send {
     /// # Errors
     /// Where there is nothing at all to show; a snapshot with holes names them in itself.
     fn collect(&mut self, now: SampleTime) -> Result<Collected, CollectError>;
+
+    /// Whether its section gives it anything to watch. Without, it is not scheduled and costs nothing.
+    fn is_wanted(&self) -> bool {
+        true
+    }
 }
 
 /// When a run began, by both clocks: the wall clock for people, the monotonic one for rates.
@@ -124,6 +131,8 @@ pub struct CollectContext {
     pub roots: HostRoots,
     /// Its own section of the configuration, without the keys of [`Timing`]; empty where there is none.
     pub section: toml::Table,
+    /// By which a collector with its own source of news asks for a run.
+    pub wake: Wake,
 }
 
 /// A section of the configuration that cannot be used.

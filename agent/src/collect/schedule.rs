@@ -4,25 +4,26 @@
 
 mod board;
 mod handle;
+mod outcome;
 mod report;
+mod slot;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use self::board::{Board, Status};
 pub use self::handle::Collectors;
-use self::handle::{Answer, Request};
+use self::handle::Request;
 pub use self::report::{Edge, Report};
+use self::slot::Slot;
+use super::section::{build_one, build_with};
 use super::worker::{Done, Task, Worker};
-use super::{
-    Built, Collect, Collected, ConfigError, HostRoots, SampleTime, Spec, Timing, build_all,
-};
+use super::{Built, Collect, ConfigError, HostRoots, SampleTime, Wake};
 use crate::tick::Grid;
 
 /// Threads whose run did not come back, at most: a hung mount must not eat the host's threads.
@@ -46,6 +47,8 @@ pub struct Schedule {
     abandoned: BTreeMap<u64, usize>,
     board: watch::Sender<Board>,
     requests: mpsc::Receiver<Request>,
+    /// Rings when a collector asks for a run.
+    ear: Arc<Notify>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     reports: mpsc::Sender<Report>,
 }
@@ -54,18 +57,6 @@ struct Running {
     run: u64,
     index: usize,
     deadline: Instant,
-}
-
-struct Slot {
-    spec: &'static Spec,
-    timing: Timing,
-    /// `None` while it runs.
-    collector: Option<Box<dyn Collect>>,
-    due: Instant,
-    seq: u64,
-    failing_since: Option<Instant>,
-    fresh: Option<(Instant, Arc<Value>)>,
-    waiting: Vec<Answer>,
 }
 
 impl Schedule {
@@ -79,12 +70,15 @@ impl Schedule {
         grid: Grid,
         reports: mpsc::Sender<Report>,
     ) -> Result<(Self, Collectors), ConfigError> {
-        let built = build_all(&roots, sections.clone())?;
-        Ok(Self::with(built, roots, sections, grid, reports))
+        let ear = Arc::<Notify>::default();
+        let wake = || Wake::heard_by(ear.clone());
+        let built = build_with(&roots, sections.clone(), wake)?;
+        Ok(Self::with(built, ear, roots, sections, grid, reports))
     }
 
     fn with(
         built: Vec<Built>,
+        ear: Arc<Notify>,
         roots: HostRoots,
         sections: BTreeMap<String, toml::Table>,
         grid: Grid,
@@ -111,6 +105,7 @@ impl Schedule {
             abandoned: BTreeMap::new(),
             board,
             requests,
+            ear,
             done: mpsc::channel(ABANDONED_MAX + 1),
             reports,
         };
@@ -126,6 +121,7 @@ impl Schedule {
                 () = stop.cancelled() => return,
                 Some(done) = self.done.1.recv() => self.settle(done).await,
                 Some(request) = self.requests.recv() => self.take(request),
+                () = self.ear.notified() => self.slots.iter_mut().for_each(Slot::listen),
                 () = async { sleep_until(wake.unwrap_or_else(Instant::now)).await }, if wake.is_some() => {
                     self.tick().await;
                 }
@@ -134,7 +130,7 @@ impl Schedule {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let due = self.slots.iter().map(|slot| slot.due).min();
+        let due = self.slots.iter().map(Slot::next).min();
         let deadline = self.running.as_ref().map(|running| running.deadline);
         [due, deadline].into_iter().flatten().min()
     }
@@ -146,11 +142,10 @@ impl Schedule {
         }
         for index in 0..self.slots.len() {
             let grid = self.grid;
-            let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.due <= now) else {
-                continue;
-            };
-            slot.due = grid.next(now, slot.timing.interval);
-            self.enqueue(index);
+            let slot = self.slots.get_mut(index);
+            if slot.is_some_and(|slot| slot.take_due(now, grid)) {
+                self.enqueue(index);
+            }
         }
     }
 
@@ -207,6 +202,9 @@ impl Schedule {
     }
 
     fn start(&mut self, index: usize) -> Result<(), String> {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.begin();
+        }
         if self.worker.is_none() {
             if self.abandoned.len() >= ABANDONED_MAX {
                 return Err(format!(
@@ -268,7 +266,7 @@ impl Schedule {
             None => self.rebuilt(done.index),
         };
         if let Some(slot) = self.slots.get_mut(done.index) {
-            slot.collector = collector;
+            slot.end(collector, Instant::now());
         }
         match done.outcome {
             // What comes too late is not told: its successor will be in time, or will be late again.
@@ -283,94 +281,10 @@ impl Schedule {
 
     /// A new collector in the place of one that panicked.
     fn rebuilt(&self, index: usize) -> Option<Box<dyn Collect>> {
-        let name = self.slots.get(index)?.spec.name;
-        let built = build_all(&self.roots, self.sections.clone()).ok()?;
-        built
-            .into_iter()
-            .find(|built| built.spec.name == name)
-            .map(|built| built.collector)
-    }
-
-    async fn succeed(
-        &mut self,
-        index: usize,
-        now: SampleTime,
-        took: Duration,
-        collected: Collected,
-    ) {
-        let Some(slot) = self.slots.get_mut(index) else {
-            return;
-        };
-        let snapshot = Arc::new(collected.snapshot);
-        let failed_ms = slot
-            .failing_since
-            .take()
-            .map(|since| millis(since.elapsed()));
-        slot.seq += 1;
-        slot.fresh = Some((Instant::now(), snapshot.clone()));
-        for answer in slot.waiting.drain(..) {
-            _ = answer.send(Ok(snapshot.clone()));
-        }
-        let (name, seq) = (slot.spec.name, slot.seq);
-        self.board
-            .send_modify(|board| board.succeeded(name, now.wall_ms, took, snapshot.clone()));
-        let edge = failed_ms.map(|failed_ms| Edge::Recovered { failed_ms });
-        let changes = collected.changes;
-        self.report(Report {
-            collector: name,
-            at_ms: now.wall_ms,
-            seq,
-            snapshot: Some(snapshot),
-            changes,
-            edge,
-        })
-        .await;
-    }
-
-    async fn fail(&mut self, index: usize, at_ms: u64, error: String) {
-        let Some(slot) = self.slots.get_mut(index) else {
-            return;
-        };
-        for answer in slot.waiting.drain(..) {
-            _ = answer.send(Err(error.clone()));
-        }
-        let (name, seq) = (slot.spec.name, slot.seq);
-        let already = slot.failing_since.is_some();
-        slot.failing_since.get_or_insert_with(Instant::now);
-        self.board.send_modify(|board| board.failed(name, &error));
-        if already {
-            return;
-        }
-        let edge = Some(Edge::Failed { error });
-        let report = Report {
-            collector: name,
-            at_ms,
-            seq,
-            snapshot: None,
-            changes: Vec::new(),
-            edge,
-        };
-        self.report(report).await;
-    }
-
-    /// A reader that is gone means that the agent is stopping: then nobody misses the report.
-    async fn report(&mut self, report: Report) {
-        _ = self.reports.send(report).await;
-    }
-}
-
-impl Slot {
-    fn new(built: Built, due: Instant) -> Self {
-        Self {
-            spec: built.spec,
-            timing: built.timing,
-            collector: Some(built.collector),
-            due,
-            seq: 0,
-            failing_since: None,
-            fresh: None,
-            waiting: Vec::new(),
-        }
+        let slot = self.slots.get(index)?;
+        let section = self.sections.get(slot.spec.name).cloned();
+        let built = build_one(slot.spec, &self.roots, section, slot.wake.clone());
+        built.ok().map(|built| built.collector)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::{COLLECTORS, Collect, CollectContext, ConfigError, HostRoots, Spec};
+use super::{COLLECTORS, Collect, CollectContext, ConfigError, HostRoots, Spec, Wake};
 
 /// Shortest interval; below it the agent would be busy with itself.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -32,41 +32,65 @@ pub struct Built {
     pub timing: Timing,
     /// Itself.
     pub collector: Box<dyn Collect>,
+    /// By which it asks for a run.
+    pub wake: Wake,
 }
 
-/// Builds every enabled collector of the table, each from its section or from the defaults.
+/// Builds every collector of the table that is enabled and has something to watch, each from its section or from the
+/// defaults. Nobody hears them wake: this is for a single run, or for none.
 ///
 /// # Errors
 /// The first section that names no collector, or that its collector refuses.
 pub fn build_all(
     roots: &HostRoots,
-    mut sections: BTreeMap<String, toml::Table>,
+    sections: BTreeMap<String, toml::Table>,
 ) -> Result<Vec<Built>, ConfigError> {
-    let mut built = Vec::new();
+    build_with(roots, sections, Wake::default)
+}
+
+/// As [`build_all`], each collector with a wake of its own.
+pub(super) fn build_with(
+    roots: &HostRoots,
+    mut sections: BTreeMap<String, toml::Table>,
+    wake: impl Fn() -> Wake,
+) -> Result<Vec<Built>, ConfigError> {
+    let mut wanted = Vec::new();
     for spec in COLLECTORS {
-        let mut section = sections.remove(spec.name).unwrap_or_default();
-        let timing = take_timing(spec, &mut section)?;
-        let context = CollectContext {
-            roots: roots.clone(),
-            section,
-        };
-        let collector = (spec.build)(&context)?; // also when disabled: a bad section is never silent
-        if timing.enabled {
-            built.push(Built {
-                spec,
-                timing,
-                collector,
-            });
+        let built = build_one(spec, roots, sections.remove(spec.name), wake())?; // a bad section is never silent
+        if built.timing.enabled && built.collector.is_wanted() {
+            wanted.push(built);
         }
     }
     let Some(unknown) = sections.into_keys().next() else {
-        return Ok(built);
+        return Ok(wanted);
     };
     let known: Vec<_> = COLLECTORS.iter().map(|spec| spec.name).collect();
     Err(ConfigError {
         section: unknown,
         key: None,
         what: format!("no such collector; there are: {}", known.join(", ")),
+    })
+}
+
+/// Builds one collector from its section, also where it is switched off.
+pub(super) fn build_one(
+    spec: &'static Spec,
+    roots: &HostRoots,
+    section: Option<toml::Table>,
+    wake: Wake,
+) -> Result<Built, ConfigError> {
+    let mut section = section.unwrap_or_default();
+    let timing = take_timing(spec, &mut section)?;
+    let context = CollectContext {
+        roots: roots.clone(),
+        section,
+        wake: wake.clone(),
+    };
+    Ok(Built {
+        spec,
+        timing,
+        collector: (spec.build)(&context)?,
+        wake,
     })
 }
 
@@ -168,11 +192,11 @@ mod tests {
 
     #[test]
     fn every_row_builds_from_its_defaults_and_its_sample() {
-        let built = build("").unwrap();
-        assert_eq!(built.len(), COLLECTORS.len());
-        for Built { spec, timing, .. } in &built {
+        for spec in COLLECTORS {
+            let built = build_one(spec, &HostRoots::default(), None, Wake::default()).unwrap();
+            assert!(built.timing.enabled && !built.wake.is_connected());
             assert_eq!(
-                (timing.interval, timing.deadline),
+                (built.timing.interval, built.timing.deadline),
                 (spec.interval_default, spec.deadline_default)
             );
             let mut sample: toml::Table = spec.sample.parse().unwrap();
@@ -195,7 +219,7 @@ mod tests {
         );
         assert_eq!(
             build("[host]\nenabled = false").unwrap().len(),
-            COLLECTORS.len() - 1
+            build("").unwrap().len() - 1
         );
         assert!(build("[host]\nenabled = false\nnonsense = 1").is_err());
     }

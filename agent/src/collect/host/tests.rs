@@ -27,6 +27,7 @@ fn host(roots: &HostRoots, section: &str) -> Host {
     Host::new(&CollectContext {
         roots: roots.clone(),
         section: section.parse().unwrap(),
+        ..CollectContext::default()
     })
     .unwrap()
 }

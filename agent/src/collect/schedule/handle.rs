@@ -91,7 +91,7 @@ impl Collectors {
             .copied()
         else {
             return Err(if COLLECTORS.iter().any(|spec| spec.name == name) {
-                "switched off in this host's config".to_owned()
+                "switched off, or without anything to watch, in this host's config".to_owned()
             } else {
                 let known: Vec<_> = COLLECTORS.iter().map(|spec| spec.name).collect();
                 format!("no such collector; there are: {}", known.join(", "))

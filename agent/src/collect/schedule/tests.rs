@@ -2,10 +2,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, mpsc as blocking};
 
 use muster_proto::event::Severity;
+use serde_json::Value;
 
 use tokio::sync::oneshot;
 
-use super::super::{Change, CollectContext, CollectError};
+use super::super::{Change, CollectContext, CollectError, Collected, Spec, Timing};
 use super::*;
 
 /// What a scripted collector does in its run.
@@ -13,6 +14,8 @@ enum Act {
     Give,
     Fail,
     Panic,
+    /// Asks for a run.
+    Wake,
     /// Blocks until the sender is dropped.
     Hang(blocking::Receiver<()>),
 }
@@ -21,6 +24,7 @@ enum Act {
 struct Scripted {
     acts: VecDeque<Act>,
     runs: Arc<AtomicU32>,
+    wake: Wake,
 }
 
 impl Collect for Scripted {
@@ -28,6 +32,7 @@ impl Collect for Scripted {
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
         match self.acts.pop_front().unwrap_or(Act::Give) {
             Act::Give => {}
+            Act::Wake => (0..100).for_each(|_| self.wake.now()),
             Act::Fail => {
                 return Err(CollectError::Nothing {
                     collector: "scripted",
@@ -54,16 +59,21 @@ impl Collect for Scripted {
 }
 
 const fn spec(name: &'static str, deadline_ms: u64) -> Spec {
+    every(name, Duration::from_millis(20), deadline_ms)
+}
+
+const fn every(name: &'static str, interval_default: Duration, deadline_ms: u64) -> Spec {
     fn build(_: &CollectContext) -> Result<Box<dyn Collect>, ConfigError> {
         Ok(Box::new(Scripted {
             acts: VecDeque::new(),
             runs: Arc::default(),
+            wake: Wake::default(),
         }))
     }
     Spec {
         name,
         summary: "",
-        interval_default: Duration::from_millis(20),
+        interval_default,
         deadline_default: Duration::from_millis(deadline_ms),
         sample: "",
         build,
@@ -85,15 +95,19 @@ struct Rig {
     stop: CancellationToken,
     task: tokio::task::JoinSet<()>,
     runs: BTreeMap<&'static str, Arc<AtomicU32>>,
+    wakes: BTreeMap<&'static str, Wake>,
 }
 
 impl Rig {
     fn start(collectors: Vec<(&'static Spec, Vec<Act>)>) -> Self {
         let (send, reports) = mpsc::channel(64);
         let grid = Grid::new(Instant::now(), Duration::ZERO);
-        let mut runs = BTreeMap::new();
+        let (mut runs, mut wakes) = (BTreeMap::new(), BTreeMap::new());
+        let ear = Arc::<Notify>::default();
         let built = collectors.into_iter().map(|(spec, acts)| {
             let count: Arc<AtomicU32> = Arc::default();
+            let wake = Wake::heard_by(ear.clone());
+            wakes.insert(spec.name, wake.clone());
             runs.insert(spec.name, count.clone());
             let timing = Timing {
                 enabled: true,
@@ -106,12 +120,20 @@ impl Rig {
                 collector: Box::new(Scripted {
                     acts: acts.into(),
                     runs: count,
+                    wake: wake.clone(),
                 }),
+                wake,
             }
         });
         let built: Vec<Built> = built.collect();
-        let (schedule, collectors) =
-            Schedule::with(built, HostRoots::default(), BTreeMap::new(), grid, send);
+        let (schedule, collectors) = Schedule::with(
+            built,
+            ear,
+            HostRoots::default(),
+            BTreeMap::new(),
+            grid,
+            send,
+        );
         let stop = CancellationToken::new();
         let mut task = tokio::task::JoinSet::new();
         task.spawn(schedule.run(stop.clone()));
@@ -121,6 +143,7 @@ impl Rig {
             stop,
             task,
             runs,
+            wakes,
         }
     }
 
@@ -293,5 +316,41 @@ async fn who_asks_gets_a_snapshot_that_is_fresh_or_the_reason_why_not() {
     let (snapshots, errors) = rig.collectors.collect(&[]).await;
     assert_eq!(snapshots.keys().collect::<Vec<_>>(), ["first", "second"]);
     assert!(errors.is_empty());
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn one_that_wakes_runs_before_its_time_and_once_more_for_what_comes_meanwhile() {
+    static RARE: Spec = every("rare", Duration::from_secs(3600), PATIENT_MS);
+    let mut rig = Rig::start(vec![(&RARE, vec![Act::Give, Act::Wake])]);
+    assert_eq!(rig.until("rare", |_| true).await.seq, 1);
+    let wake = rig.wakes["rare"].clone();
+    std::thread::spawn(move || wake.now()).join().unwrap();
+    // The run that was asked for asks for another.
+    assert_eq!(rig.until("rare", |_| true).await.seq, 2);
+    assert_eq!(rig.until("rare", |_| true).await.seq, 3);
+    // Its hundred calls were one: the next run is that of the next call.
+    rig.wakes["rare"].now();
+    assert_eq!(rig.until("rare", |_| true).await.seq, 4);
+    assert_eq!(rig.runs["rare"].load(Ordering::SeqCst), 4);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_storm_of_one_leaves_the_others_their_turn() {
+    let mut rig = Rig::start(vec![(&FIRST, vec![]), (&SECOND, vec![])]);
+    let (wake, stop) = (rig.wakes["first"].clone(), CancellationToken::new());
+    let ended = stop.clone();
+    let storm = std::thread::spawn(move || {
+        while !ended.is_cancelled() {
+            wake.now();
+        }
+    });
+    for _ in 0..5 {
+        rig.until("second", |report| report.snapshot.is_some())
+            .await;
+    }
+    stop.cancel();
+    storm.join().unwrap();
     rig.end().await;
 }
