@@ -15,6 +15,7 @@ mod presence;
 mod publish;
 mod report;
 pub mod state;
+pub mod tail;
 pub mod tick;
 
 pub use app::run;
