@@ -109,6 +109,19 @@ pub(super) const BORDERS: &[Border] = &[
         knows: "its own roots, its own section and the handle that it sends to",
     },
     Border {
+        inside: &["agent/src/ipvs"],
+        but: &[],
+        never: &[
+            &["tokio"],
+            &["muster_link"],
+            &["crate", "state"],
+            &["crate", "config"],
+            &["crate", "collect"],
+            &["crate", "action"],
+        ],
+        knows: "the kernel's table and nothing of who asks",
+    },
+    Border {
         inside: &[
             "controller/src/render",
             "controller/src/bridge",
