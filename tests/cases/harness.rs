@@ -2,6 +2,7 @@
 
 mod proxy;
 mod systemd;
+mod uml;
 
 use std::process::Command;
 use std::time::Duration;

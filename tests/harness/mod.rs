@@ -12,6 +12,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod systemd;
+pub mod uml;
 
 pub use agents::{Agent, Fleet, FleetOptions};
 pub use broker::{Broker, NodeOptions};
@@ -20,3 +21,4 @@ pub use fleet::{Muster, Output};
 pub use process::Process;
 pub use proxy::{Direction, Flow, Proxy};
 pub use systemd::Systemd;
+pub use uml::{Guest, GuestOptions};

@@ -54,14 +54,14 @@ pub struct Counts {
     pub down_bytes: u64,
 }
 
-/// A listener on 127.0.0.1 in front of one server; gone, with its connections, when dropped.
+/// A listener in front of one server, on 127.0.0.1 unless it was given; gone, with its connections, when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     orders: watch::Sender<Orders>,
     totals: Arc<Totals>,
     _tasks: JoinSet<()>,
-    _ports: PortBlock,
+    _ports: Option<PortBlock>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +92,31 @@ impl Proxy {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("listen on {address}"))?;
+        Self::carrying(listener, server, Some(ports))
+    }
+
+    /// The same behind a listener that is there already, e.g. in another network namespace.
+    ///
+    /// A port that [`Proxy::refuse`] has closed can't be opened again from here.
+    ///
+    /// # Errors
+    /// When the listener can't be used.
+    pub fn behind(listener: std::net::TcpListener, server: SocketAddr) -> Result<Self> {
+        listener
+            .set_nonblocking(true)
+            .context("make a listener non-blocking")?;
+        let listener = TcpListener::from_std(listener).context("take a listener over")?;
+        Self::carrying(listener, server, None)
+    }
+
+    fn carrying(
+        listener: TcpListener,
+        server: SocketAddr,
+        ports: Option<PortBlock>,
+    ) -> Result<Self> {
+        let address = listener
+            .local_addr()
+            .context("ask a listener for its address")?;
         let totals = Arc::new(Totals::default());
         let first = Orders {
             up: Flow::Pass,
