@@ -204,6 +204,8 @@ impl Agent {
             link: link.status(),
             state: state.status(),
             board: collectors.board(),
+            collectors,
+            roots: config.roots.clone(),
             jobs,
             job_counters,
             outbox: outbox.clone(),
@@ -316,11 +318,9 @@ impl Work {
                 drop(facts);
             }),
         );
-        if let Some(listen) = self.config.http_listen {
-            work.start(
-                "http",
-                until(stop.clone(), http::serve(listen, self.health)),
-            );
+        if let Some(listen) = self.config.http.listen {
+            let serve = http::serve(listen, self.config.http, self.health);
+            work.start("http", until(stop.clone(), serve));
         }
         work
     }

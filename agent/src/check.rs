@@ -14,6 +14,7 @@ use rustix::fs::{Access, access};
 
 use crate::action;
 use crate::config::Config;
+use crate::http::Token;
 
 /// How a check came out, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,25 +133,14 @@ async fn local(config: &Config, checks: &mut Checks<'_>) -> io::Result<()> {
     for outcome in action::check_services(&config.services).await {
         checks.judge("service", Verdict::Warning, outcome)?;
     }
-    if let Some(listen) = config.http_listen {
-        let loopback = listen.ip().is_loopback();
-        let detail = format!(
-            "{listen}{}",
-            if loopback {
-                ""
-            } else {
-                " is open to other hosts, and asks for no password"
-            }
-        );
-        checks.say(
-            if loopback {
-                Verdict::Good
-            } else {
-                Verdict::Warning
-            },
-            "http",
-            detail,
-        )?;
+    if let Some(listen) = config.http.listen {
+        let token = config.http.token_file.as_deref().map(Token::read);
+        let outcome = match token {
+            None => Ok(listen.to_string()),
+            Some(Ok(_)) => Ok(format!("{listen}, with a token")),
+            Some(Err(error)) => Err(error.to_string()),
+        };
+        checks.judge("http", Verdict::Warning, outcome)?;
     }
     Ok(())
 }

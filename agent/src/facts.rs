@@ -61,7 +61,7 @@ fn read(path: &Path) -> Option<String> {
 }
 
 /// The value of `key` in the text of os-release(5), without its quotes.
-fn os_release(text: &str, key: &str) -> Option<String> {
+pub(crate) fn os_release(text: &str, key: &str) -> Option<String> {
     let value = text
         .lines()
         .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;

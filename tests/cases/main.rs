@@ -15,5 +15,6 @@ mod cli;
 mod harness;
 mod jobs;
 mod link;
+mod node_api;
 mod outage;
 mod services;

@@ -7,7 +7,7 @@
 pub mod host;
 pub mod schedule;
 
-mod files;
+pub(crate) mod files;
 mod pattern;
 mod rate;
 mod section;

@@ -42,8 +42,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// How to reach RabbitMQ.
     pub broker: BrokerConfig,
-    /// Where the local HTTP interface listens; `None` where it is off.
-    pub http_listen: Option<SocketAddr>,
+    /// The local HTTP interface.
+    pub http: HttpSection,
     /// Keys that may sign jobs, and what they may have done.
     pub access: Access,
     /// Bounds of what waits to be sent.
@@ -58,6 +58,17 @@ pub struct Config {
     pub scripts: Scripts,
     /// Where the host's files are.
     pub roots: HostRoots,
+}
+
+/// The local HTTP interface, `[http]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HttpSection {
+    /// Where it listens; `None` where it is off.
+    pub listen: Option<SocketAddr>,
+    /// Whether `/node/…` and `/` answer as the agent's forerunner did.
+    pub node_paths: bool,
+    /// The file with the token that whoever asks must know. Always there where `listen` is not the loopback.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Config {

@@ -11,9 +11,9 @@ use muster_link::BrokerConfig;
 use muster_proto::id::HostId;
 use serde::{Deserialize, Deserializer, de};
 
-use super::Config;
 use super::error::{ConfigError, Source};
 use super::values::{AbsolutePath, Bounded, Count, Size};
+use super::{Config, HttpSection};
 use crate::action::{ScriptSection, Scripts, Services};
 use crate::collect::{self, HostRoots};
 use crate::job::{Access, JobsSection, KeySection, PolicySection};
@@ -78,12 +78,16 @@ impl Default for RawConfig {
 struct RawHttp {
     #[serde(deserialize_with = "listen")]
     listen: Option<SocketAddr>,
+    node_paths: bool,
+    token_file: Option<AbsolutePath>,
 }
 
 impl Default for RawHttp {
     fn default() -> Self {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9418))),
+            node_paths: false,
+            token_file: None,
         }
     }
 }
@@ -181,6 +185,10 @@ impl RawConfig {
         labels(&self.labels).map_err(|(name, what)| source.wrong(&["labels", &name], what))?;
         let access = Access::parse(&self.keys, &self.policy)
             .map_err(|error| source.wrong_item(error.section, error.number, error.to_string()))?;
+        let http = self
+            .http
+            .check()
+            .map_err(|what| source.wrong(&["http", "listen"], what))?;
         let roots = HostRoots {
             proc: self.roots.proc.0,
             sys: self.roots.sys.0,
@@ -208,7 +216,7 @@ impl RawConfig {
             clock_tolerance: self.clock_tolerance.0,
             presence_interval: self.presence_interval.0,
             labels: self.labels,
-            http_listen: self.http.listen,
+            http,
             access,
             outbox: self.outbox.section(),
             jobs: self.jobs.section(),
@@ -216,6 +224,23 @@ impl RawConfig {
             services: self.services.check(),
             scripts,
             roots,
+        })
+    }
+}
+
+impl RawHttp {
+    fn check(self) -> Result<HttpSection, String> {
+        let open = self.listen.filter(|listen| !listen.ip().is_loopback());
+        if let (Some(listen), None) = (open, &self.token_file) {
+            return Err(format!(
+                "listen: others than this host reach {listen}, so it needs a token: name its file in token_file, or \
+                 listen on 127.0.0.1"
+            ));
+        }
+        Ok(HttpSection {
+            listen: self.listen,
+            node_paths: self.node_paths,
+            token_file: self.token_file.map(|path| path.0),
         })
     }
 }

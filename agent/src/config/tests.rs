@@ -76,6 +76,14 @@ const WRONG: &[(&str, &str)] = &[
         "agent.toml:2:12: listen: expected an address and a port such as \"127.0.0.1:9418\", or \"\" for none, found \"9418\"",
     ),
     (
+        "[http]\nlisten = \"0.0.0.0:9418\"",
+        "agent.toml:2:1: listen: others than this host reach 0.0.0.0:9418, so it needs a token: name its file in token_file",
+    ),
+    (
+        "[http]\ntoken_file = \"token\"",
+        "agent.toml:2:14: token_file: expected a path that begins with /",
+    ),
+    (
         "host = \"a b\"",
         "agent.toml:1:8: host: host name \"a b\" is not valid: only letters, digits, '.', '-' and '_' are allowed",
     ),
@@ -172,7 +180,7 @@ fn values_arrive() {
     .unwrap();
     assert_eq!(config.host.as_str(), "lb1");
     assert_eq!(config.broker.user(), "lb1");
-    assert_eq!(config.http_listen, None);
+    assert_eq!(config.http, HttpSection::default());
     assert_eq!(config.outbox.age_max, jiff::SignedDuration::from_hours(72));
     assert_eq!(config.services.bus.as_deref(), Some("unix:path=/b"));
     assert_eq!(config.services.settle, Duration::ZERO);

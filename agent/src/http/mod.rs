@@ -1,29 +1,40 @@
-//! The local HTTP interface: health, readiness, metrics, snapshots. Read-only, for this host's own eyes. It must not
-//! change anything.
+//! The local HTTP interface: health, readiness, metrics, snapshots, and by choice the paths of the agent's forerunner.
+//! Read-only, for this host's own eyes. It must not change anything.
 
+mod connections;
+mod gate;
 mod link_counters;
 mod metrics;
+mod node;
 mod ready;
+mod refusal;
+mod snapshots;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use axum::Router;
-use axum::extract::{Path, State as Shared};
-use axum::http::StatusCode;
+use axum::extract::State as Shared;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use muster_link::LinkStatus;
 use muster_proto::id::HostId;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::gate::Token;
 pub(crate) use self::link_counters::LinkCounters;
-use crate::collect::schedule::Board;
+use self::node::Node;
+use self::refusal::Refusal;
+use crate::collect::HostRoots;
+use crate::collect::schedule::{Board, Collectors};
+use crate::config::HttpSection;
 use crate::job::{JobCounters, JobsStatus};
 use crate::publish::{OutboxCounters, Snapshots};
 use crate::state::StateStatus;
@@ -41,6 +52,8 @@ pub(crate) struct Health {
     pub(crate) link: watch::Receiver<LinkStatus>,
     pub(crate) state: watch::Receiver<StateStatus>,
     pub(crate) board: watch::Receiver<Board>,
+    pub(crate) collectors: Collectors,
+    pub(crate) roots: HostRoots,
     pub(crate) jobs: watch::Receiver<JobsStatus>,
     pub(crate) job_counters: Arc<JobCounters>,
     pub(crate) outbox: Arc<OutboxCounters>,
@@ -49,37 +62,81 @@ pub(crate) struct Health {
     pub(crate) started: Instant,
 }
 
-/// Serves for ever. A port that can't be had is a warning, and is tried again.
-pub(crate) async fn serve(listen: SocketAddr, health: Health) {
+/// Serves for ever. A port that can't be had, or a token that can't be read, is a warning, and is tried again.
+pub(crate) async fn serve(listen: SocketAddr, section: HttpSection, health: Health) {
+    let node = section.node_paths.then(|| Node::new(health.roots.clone()));
+    listen_for_ever(listen, &section, &health, node.as_ref()).await;
+}
+
+async fn listen_for_ever(
+    listen: SocketAddr,
+    section: &HttpSection,
+    health: &Health,
+    node: Option<&Node>,
+) {
     loop {
-        match TcpListener::bind(listen).await {
-            Ok(listener) => {
+        match open(listen, section).await {
+            Ok((listener, token)) => {
                 tracing::debug!(%listen, "serving HTTP");
-                if let Err(error) = axum::serve(listener, router(health.clone())).await {
-                    tracing::warn!(%listen, %error, "the local HTTP interface broke off, starting it anew");
-                }
+                let router = router(health.clone(), node.cloned(), token.map(Arc::new));
+                match connections::serve(listener, router).await {}
             }
             Err(error) => tracing::warn!(
                 %listen,
-                %error,
-                "could not open the local HTTP interface; the agent goes on without and tries again every 10 s; [http] \
-                 listen names another port, or \"\" for none"
+                error = format!("{error:#}"),
+                "could not open the local HTTP interface; the agent goes on without and tries again every 10 s"
             ),
         }
         sleep(BIND_AGAIN).await;
     }
 }
 
-fn router(health: Health) -> Router {
-    Router::new()
-        .route("/", get(async || "muster-agent: /healthz /readyz /metrics /v1/snapshots/<collector>\n"))
+async fn open(
+    listen: SocketAddr,
+    section: &HttpSection,
+) -> anyhow::Result<(TcpListener, Option<Token>)> {
+    let token = section.token_file.as_deref().map(Token::read).transpose()?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .context("[http] listen names another port, or \"\" for none")?;
+    Ok((listener, token))
+}
+
+/// What is answered here besides the forerunner's paths.
+const PATHS: [&str; 5] = [
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/snapshots",
+    "/v1/snapshots/<collector>",
+];
+
+fn router(health: Health, node: Option<Node>, token: Option<Arc<Token>>) -> Router {
+    let own = Router::new()
         // Whoever reads this answer knows that the process is there and its event loop turns.
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
-        .route("/v1/snapshots", get(names))
-        .route("/v1/snapshots/{collector}", get(snapshot))
-        .with_state(health)
+        .route("/v1/snapshots", get(snapshots::names))
+        .route("/v1/snapshots/{collector}", get(snapshots::one))
+        .with_state(health);
+    let mut known: Vec<String> = PATHS.iter().map(|path| (*path).to_owned()).collect();
+    let all = match node {
+        Some(node) => {
+            known.extend(node::paths());
+            own.merge(node::router(node))
+        }
+        None => {
+            let about = format!("muster-agent: {}\n", known.join(" "));
+            own.route("/", get(async move || about))
+        }
+    };
+    let nothing = async move |uri: Uri| {
+        Refusal::not_found(format!("there is nothing at {}", uri.path()), known)
+    };
+    all.fallback(nothing)
+        .method_not_allowed_fallback(async || Refusal::method())
+        .layer(from_fn_with_state(token, gate::pass))
 }
 
 async fn readyz(Shared(health): Shared<Health>) -> Response {
@@ -100,32 +157,6 @@ async fn show_metrics(Shared(health): Shared<Health>) -> Response {
             format!("could not write the metrics: {error}\n"),
         )
             .into_response(),
-    }
-}
-
-async fn names(Shared(health): Shared<Health>) -> Json<Value> {
-    let board = health.board.borrow();
-    Json(json!(board.collectors.keys().collect::<Vec<_>>()))
-}
-
-async fn snapshot(Shared(health): Shared<Health>, Path(name): Path<String>) -> Response {
-    let board = health.board.borrow().clone();
-    let Some(status) = board.collectors.get(name.as_str()) else {
-        let known: Vec<_> = board.collectors.keys().collect();
-        let body =
-            json!({ "error": format!("no such collector {name:?} here"), "collectors": known });
-        return (StatusCode::NOT_FOUND, Json(body)).into_response();
-    };
-    match &status.snapshot {
-        Some(snapshot) => Json(&**snapshot).into_response(),
-        None => {
-            let error = status.error.as_deref().unwrap_or("it has not run yet");
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Json(json!({ "error": error })),
-            )
-                .into_response()
-        }
     }
 }
 

@@ -34,6 +34,7 @@ use muster_proto::snapshot::host::{HostSnapshot, PartError};
 use serde_json::Value;
 
 use self::config::Config;
+pub(crate) use self::network::figures as interface_figures;
 use super::files::{Files, Lines, ParseError, ReadError};
 use super::{
     Change, Collect, CollectContext, CollectError, Collected, ConfigError, HostRoots, SampleTime,
@@ -228,8 +229,24 @@ impl Host {
         })
     }
 
+    /// A collector of the part `name` alone, for whoever asks out of turn; `section` is as in the configuration.
+    pub(crate) fn of_part(
+        name: &str,
+        roots: &HostRoots,
+        mut section: toml::Table,
+    ) -> Result<Self, ConfigError> {
+        let others = PARTS.iter().filter(|part| part.name != name);
+        let without: Vec<toml::Value> = others.map(|part| part.name.into()).collect();
+        section.insert("without".to_owned(), without.into());
+        Self::new(&CollectContext {
+            roots: roots.clone(),
+            section,
+            ..CollectContext::default()
+        })
+    }
+
     /// Looks once, typed.
-    fn sample(&mut self, now: SampleTime) -> (HostSnapshot, Vec<Change>) {
+    pub(crate) fn sample(&mut self, now: SampleTime) -> (HostSnapshot, Vec<Change>) {
         let mut snapshot = HostSnapshot {
             at_ms: now.wall_ms,
             interval_ms: self

@@ -62,22 +62,31 @@ pub(super) fn parse(text: &str) -> Lines<Interface> {
     lines
 }
 
-/// The name may hold colons (`eth0:1`), the figures cannot; there may be no blank after the colon.
 fn interface(line: &str) -> Option<Interface> {
-    let (name, figures) = line.rsplit_once(':')?;
-    let name = name.trim();
+    let (name, figures) = figures(line)?;
     let mut interface = Interface {
         name: name.to_owned(),
         ..Interface::default()
     };
-    let mut figures = figures.split_ascii_whitespace();
-    for column in &COLUMNS {
-        let total = figures.next()?.parse().ok()?;
+    for (column, total) in COLUMNS.iter().zip(figures) {
         if let Some(column) = column {
             column(&mut interface).total = total;
         }
     }
-    (!name.is_empty()).then_some(interface)
+    Some(interface)
+}
+
+/// The name and the sixteen figures of a line. The name may hold colons (`eth0:1`), the figures cannot; there may be no
+/// blank after the colon.
+pub(crate) fn figures(line: &str) -> Option<(&str, [u64; COLUMNS.len()])> {
+    let (name, text) = line.rsplit_once(':')?;
+    let name = name.trim();
+    let mut words = text.split_ascii_whitespace();
+    let mut figures = [0; COLUMNS.len()];
+    for figure in &mut figures {
+        *figure = words.next()?.parse().ok()?;
+    }
+    (!name.is_empty()).then_some((name, figures))
 }
 
 /// Adds the rates to `after`. False where any counter went backwards, or the name stands for another interface now:
