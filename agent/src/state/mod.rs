@@ -10,6 +10,7 @@ mod owner;
 mod record;
 mod request;
 mod store;
+mod tail;
 #[cfg(test)]
 #[expect(
     clippy::unwrap_used,
@@ -38,6 +39,7 @@ pub use record::{
     Recovered, result_message,
 };
 use request::Request;
+pub use tail::{TailBatch, TailChange, TailStored};
 
 /// Requests that wait for the owner thread; more make their callers wait.
 const REQUESTS_MAX: usize = 256;

@@ -288,6 +288,10 @@ impl Owner {
                 let got = self.look(|store| store.job(job));
                 let _ = answer.send(got);
             }
+            Read::Tail(writer, answer) => {
+                let got = self.look(|store| store.tail(&writer));
+                let _ = answer.send(got);
+            }
             Read::Next {
                 lane,
                 after,

@@ -1,5 +1,7 @@
 //! What can be asked of the state file's owner, and how its answers find their way back.
 
+use std::sync::Arc;
+
 use muster_proto::id::JobId;
 use tokio::sync::oneshot;
 
@@ -7,6 +9,7 @@ use super::StateError;
 use super::held::Write;
 use super::record::{Begun, JobRecord, Lane, NewJob, OutboxKey, OutboxRecord, Recovered};
 use super::store::{Applied, Op};
+use super::tail::{TailBatch, TailStored};
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StateError>>;
 
@@ -24,6 +27,8 @@ pub(super) enum Request {
         bytes_max: usize,
         answer: Answer<Vec<OutboxRecord>>,
     },
+    Tail(Arc<TailBatch>, Answer<()>),
+    TailStored(String, Answer<TailStored>),
     Confirm(Vec<OutboxKey>),
     Close,
 }
@@ -40,6 +45,7 @@ pub(super) enum Waiting {
 /// A read, done after the writes that came with it.
 pub(super) enum Read {
     Job(JobId, Answer<Option<JobRecord>>),
+    Tail(String, Answer<TailStored>),
     Next {
         lane: Lane,
         after: u64,
@@ -82,6 +88,8 @@ impl Group {
                 self.write(Op::CancelAhead(job), Waiting::Flag(answer));
             }
             Request::Recover(answer) => self.write(Op::Recover, Waiting::Recovered(answer)),
+            Request::Tail(batch, answer) => self.write(Op::Tail(batch), Waiting::Done(answer)),
+            Request::TailStored(writer, answer) => self.reads.push(Read::Tail(writer, answer)),
             Request::Job(job, answer) => self.reads.push(Read::Job(job, answer)),
             Request::Next {
                 lane,

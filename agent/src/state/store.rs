@@ -1,6 +1,8 @@
 //! The tables, and what is read from them. One call of [`Store::apply`] is one transaction; what each write does stands
 //! in `txn`. It must not know threads, channels or what is done about failures.
 
+use std::sync::Arc;
+
 use muster_proto::id::JobId;
 use muster_proto::job::JobResult;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -13,6 +15,7 @@ use super::record::{
     Begun, Class, JobRecord, Lane, NewEvent, NewJob, OutboxKey, OutboxRecord, Recovered,
     StoredMessage,
 };
+use super::tail::{self, TailBatch};
 use super::txn::Txn;
 
 /// Messages to send: (class, number) → message.
@@ -66,6 +69,7 @@ pub(super) struct Counters {
 pub(super) enum Op {
     Events(Vec<NewEvent>),
     Finish(Box<JobResult>),
+    Tail(Arc<TailBatch>),
     Delete(Vec<OutboxKey>),
     Begin(Box<NewJob>),
     Start(JobId, u64),
@@ -114,12 +118,17 @@ impl Store {
             counters.agent_run += 1;
         }
         Txn::new(&write, config, counters.clone())?.save()?;
+        tail::make_tables(&write)?;
         write.commit()?;
         Ok(Self {
             database,
             config: config.clone(),
             counters,
         })
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Applies all writes, or none.

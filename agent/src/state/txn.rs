@@ -16,7 +16,7 @@ use super::store::{
     Applied, COUNTERS, Counters, JOBS, JOBS_BY_DEADLINE, META, OPEN_JOBS, OUTBOX, Op, REMEMBER_MS,
     decode, encode, whole,
 };
-use super::{StateConfig, new_message_id};
+use super::{StateConfig, new_message_id, tail};
 
 /// How long a job is remembered after its deadline while there are as many as may be: still well past any tolerance of
 /// clocks.
@@ -37,6 +37,7 @@ pub(super) struct Txn<'txn> {
     meta: Table<'txn, &'static str, &'static [u8]>,
     counters: Counters,
     config: &'txn StateConfig,
+    write: &'txn WriteTransaction,
 }
 
 impl<'txn> Txn<'txn> {
@@ -53,6 +54,7 @@ impl<'txn> Txn<'txn> {
             meta: write.open_table(META)?,
             counters,
             config,
+            write,
         })
     }
 
@@ -66,8 +68,12 @@ impl<'txn> Txn<'txn> {
     pub(super) fn apply(&mut self, op: &Op, now_ms: u64) -> Result<Applied, Fault> {
         Ok(match op {
             Op::Events(events) => {
-                for event in events {
-                    self.put_event(event.clone(), Class::of(event.severity), now_ms)?;
+                self.put_events(events, now_ms)?;
+                Applied::Done
+            }
+            Op::Tail(batch) => {
+                if tail::put(self.write, batch)? {
+                    self.put_events(&batch.events, now_ms)?;
                 }
                 Applied::Done
             }
@@ -121,6 +127,13 @@ impl<'txn> Txn<'txn> {
             self.counters.gap_at_ms = now_ms;
             // Among the last to be dropped, whatever its severity.
             self.put_event(gap.event(now_ms), Class::Critical, now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn put_events(&mut self, events: &[NewEvent], now_ms: u64) -> Result<(), Fault> {
+        for event in events {
+            self.put_event(event.clone(), Class::of(event.severity), now_ms)?;
         }
         Ok(())
     }

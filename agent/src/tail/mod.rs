@@ -5,7 +5,32 @@
 //! the state file, the broker or the whole config.
 
 mod alerts;
+mod charset;
+mod counters;
+mod cursor;
+mod digest;
+mod engine;
+mod followed;
+mod glob;
+mod lane;
 mod limits;
+mod lines;
+mod names;
+mod notice;
+mod part;
+mod records;
+mod recover;
+mod section;
+mod task;
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+mod tests;
+mod turn;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,7 +40,12 @@ use muster_proto::event::Severity;
 use serde_json::Value;
 
 pub use alerts::AlertStates;
+pub use counters::SectionCounters;
+pub use engine::{Engine, Pass, WRITER, Wanted};
+pub use followed::Now;
 pub use limits::RateLimits;
+pub use section::{Section, Start};
+pub use task::run;
 
 /// Where a line came from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,0 +1,194 @@
+//! A `[[tail]]` section of the configuration: which files, and how they are read. What the lines mean stands in keys
+//! that this file hands on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use regex::bytes::Regex;
+use serde::Deserialize;
+
+use super::Matcher;
+use super::charset::Charset;
+use super::counters::SectionCounters;
+use super::glob::{Exclude, Glob};
+use super::lines::Joining;
+
+/// The keys of this file; the others belong to the rules.
+const KEYS: [&str; 7] = [
+    "name",
+    "paths",
+    "exclude",
+    "start",
+    "encoding",
+    "line_bytes_max",
+    "multiline",
+];
+
+const LINE_BYTES_DEFAULT: u64 = 64 << 10;
+/// The least that a line may be cut to, and the most that is held in memory of one.
+const LINE_BYTES_BOUNDS: std::ops::RangeInclusive<u64> = 256..=4 << 20;
+
+/// Where to begin with files that are there when a section is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// With what is written from now on.
+    #[default]
+    End,
+    /// With everything in them.
+    Beginning,
+}
+
+/// One section, checked.
+#[derive(Clone)]
+pub struct Section {
+    /// Its name: in events, metrics and the state file.
+    pub name: String,
+    /// Where to begin.
+    pub start: Start,
+    /// What is counted while it is followed.
+    pub counters: Arc<SectionCounters>,
+    pub(super) globs: Vec<Glob>,
+    pub(super) exclude: Exclude,
+    pub(super) charset: Charset,
+    pub(super) line_bytes_max: usize,
+    pub(super) joining: Option<Joining>,
+    pub(super) wait: Duration,
+    pub(super) matcher: Arc<dyn Matcher>,
+}
+
+impl fmt::Debug for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Section")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: String,
+    paths: Vec<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
+    #[serde(default)]
+    start: Start,
+    encoding: Option<String>,
+    line_bytes_max: Option<ByteSize>,
+    multiline: Option<RawMultiline>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMultiline {
+    start: String,
+    #[serde(default = "lines_max")]
+    lines_max: usize,
+    wait: Option<jiff::SignedDuration>,
+}
+
+fn lines_max() -> usize {
+    500
+}
+
+impl Section {
+    /// Reads a section; `rules` makes a matcher of the keys that are not about files.
+    ///
+    /// # Errors
+    /// What is wrong, and what would be right.
+    pub fn parse(
+        mut table: toml::Table,
+        rules: impl FnOnce(&str, toml::Table) -> Result<Arc<dyn Matcher>, String>,
+    ) -> Result<Self, String> {
+        let mut own = toml::Table::new();
+        for key in KEYS {
+            own.extend(table.remove_entry(key));
+        }
+        let raw: Raw = own
+            .try_into()
+            .map_err(|error: toml::de::Error| one_line(&error.to_string()))?;
+        check_name(&raw.name)?;
+        if raw.paths.is_empty() {
+            return Err(
+                "paths: expected at least one path, such as \"/var/log/syslog\"".to_owned(),
+            );
+        }
+        let globs = raw.paths.iter().map(|path| Glob::parse(path));
+        let globs: Result<Vec<Glob>, String> = globs.collect();
+        let charset = raw
+            .encoding
+            .as_deref()
+            .map_or(Ok(Charset::Sniffed), Charset::parse);
+        let ByteSize(bytes) = raw.line_bytes_max.unwrap_or(ByteSize(LINE_BYTES_DEFAULT));
+        if !LINE_BYTES_BOUNDS.contains(&bytes) {
+            return Err(format!(
+                "line_bytes_max: expected a size from 256 B to 4 MiB, found {}",
+                ByteSize(bytes)
+            ));
+        }
+        let line_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (joining, wait) = match raw.multiline {
+            None => (None, Duration::ZERO),
+            Some(multiline) => {
+                let (joining, wait) = multiline.check(line_bytes_max)?;
+                (Some(joining), wait)
+            }
+        };
+        Ok(Self {
+            matcher: rules(&raw.name, table)?,
+            counters: Arc::new(SectionCounters {
+                name: raw.name.clone(),
+                ..SectionCounters::default()
+            }),
+            name: raw.name,
+            start: raw.start,
+            globs: globs.map_err(|what| format!("paths: {what}"))?,
+            exclude: Exclude::of(raw.exclude),
+            charset: charset.map_err(|what| format!("encoding: {what}"))?,
+            line_bytes_max,
+            joining,
+            wait,
+        })
+    }
+}
+
+impl RawMultiline {
+    fn check(self, bytes_max: usize) -> Result<(Joining, Duration), String> {
+        let start = Regex::new(&self.start)
+            .map_err(|error| format!("multiline.start: {}", one_line(&error.to_string())))?;
+        if !(1..=10_000).contains(&self.lines_max) {
+            return Err(format!(
+                "multiline.lines_max: expected a number from 1 to 10000, found {}",
+                self.lines_max
+            ));
+        }
+        let wait = self.wait.unwrap_or(jiff::SignedDuration::from_secs(1));
+        let wait = Duration::try_from(wait)
+            .ok()
+            .filter(|wait| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(wait))
+            .ok_or("multiline.wait: expected a duration from 100ms to 1m, such as \"1s\"")?;
+        let joining = Joining {
+            start,
+            lines_max: self.lines_max,
+            bytes_max,
+        };
+        Ok((joining, wait))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        return Err(format!(
+            "name: expected up to 64 letters, digits, '.', '-' and '_', found {name:?}"
+        ));
+    }
+    Ok(())
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
