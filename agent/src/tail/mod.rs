@@ -17,9 +17,11 @@ mod limits;
 mod lines;
 mod names;
 mod notice;
+pub mod packs;
 mod part;
 mod records;
 mod recover;
+pub mod rules;
 mod section;
 mod task;
 #[cfg(test)]
