@@ -9,11 +9,29 @@ pub struct Pack {
     pub text: &'static str,
 }
 
-/// Every pack.
-pub static PACKS: &[Pack] = &[Pack {
-    name: "keepalived",
-    text: include_str!("packs/keepalived.toml"),
-}];
+/// Every pack, by name.
+pub static PACKS: &[Pack] = &[
+    Pack {
+        name: "haproxy",
+        text: include_str!("packs/haproxy.toml"),
+    },
+    Pack {
+        name: "keepalived",
+        text: include_str!("packs/keepalived.toml"),
+    },
+    Pack {
+        name: "kernel",
+        text: include_str!("packs/kernel.toml"),
+    },
+    Pack {
+        name: "nginx",
+        text: include_str!("packs/nginx.toml"),
+    },
+    Pack {
+        name: "sshd",
+        text: include_str!("packs/sshd.toml"),
+    },
+];
 
 /// The rules of a pack.
 #[must_use]

@@ -116,3 +116,23 @@ fn keepalived_console() {
         include_str!("samples/keepalived_console.log")
     ));
 }
+
+#[test]
+fn haproxy_syslog() {
+    insta::assert_snapshot!(made("haproxy", include_str!("samples/haproxy_syslog.log")));
+}
+
+#[test]
+fn haproxy_stderr() {
+    insta::assert_snapshot!(made("haproxy", include_str!("samples/haproxy_stderr.log")));
+}
+
+#[test]
+fn nginx_error() {
+    insta::assert_snapshot!(made("nginx", include_str!("samples/nginx_error.log")));
+}
+
+#[test]
+fn sshd() {
+    insta::assert_snapshot!(made("sshd", include_str!("samples/sshd.log")));
+}

@@ -121,6 +121,9 @@ fn fit(mut choice: Choice) -> Option<Choice> {
     }
     choice.sort();
     choice.dedup();
+    // Where one is part of another, the other finds nothing more.
+    let all = choice.clone();
+    choice.retain(|whole| !all.iter().any(|part| part != whole && within(part, whole)));
     let short = choice
         .iter()
         .any(|literal| literal.len() < LITERAL_BYTES_MIN);

@@ -264,7 +264,7 @@ fn a_section_names_packs_files_and_rules() {
     assert_eq!(said("packs = ['keepalived']"), "good");
     assert!(
         said("packs = ['apache']")
-            .starts_with("packs[1]: no such pack \"apache\"; there are keepalived")
+            .starts_with("packs[1]: no such pack \"apache\"; there are haproxy, keepalived")
     );
     assert!(said("").starts_with("there are no rules"));
     assert!(
