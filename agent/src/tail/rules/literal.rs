@@ -94,7 +94,7 @@ fn each_branch(branches: &[Hir], depth: usize) -> Option<Choice> {
     for branch in branches {
         let mut found = Vec::new();
         gather(branch, depth, &mut found);
-        all.extend(found.into_iter().max_by_key(|choice| worth(choice))?);
+        all.extend(found.into_iter().max_by_key(worth)?);
     }
     fit(all)
 }

@@ -85,15 +85,7 @@ impl Rule {
                 Pattern::new(text).map_err(|(offset, what)| RuleError { path, offset, what })?;
             patterns.push(pattern);
         }
-        let mut not = Vec::new();
-        for (at, text) in section.not.into_iter().enumerate() {
-            let pattern = Pattern::new(text).map_err(|(offset, what)| RuleError {
-                path: vec![Step::Key("not".to_owned()), Step::Item(at)],
-                offset,
-                what,
-            })?;
-            not.push(pattern.regex);
-        }
+        let not = excepted(section.not)?;
         if !event::is_topic(&section.topic) {
             let what = "expected words of small letters, digits, - and _ with dots between, as in \"app.failed\"";
             return Err(wrong("topic", format!("{what}, found {:?}", section.topic)));
@@ -123,20 +115,12 @@ impl Rule {
         for name in &section.numbers {
             known(&names, name, "numbers")?;
         }
-        let state = match section.state {
-            Some(state) => Some(StateRule {
-                subject: section.subject.unwrap_or_else(|| family(&section.topic)),
-                first: section.first.unwrap_or(state != "up"),
-                state,
-            }),
-            None if section.subject.is_some() => {
-                return Err(wrong("subject", "it is for rules with a `state`"));
-            }
-            None if section.first.is_some() => {
-                return Err(wrong("first", "it is for rules with a `state`"));
-            }
-            None => None,
-        };
+        let state = StateRule::new(
+            section.state,
+            section.subject,
+            section.first,
+            &section.topic,
+        )?;
         if state.is_some() && section.limit.is_some() {
             return Err(wrong(
                 "limit",
@@ -197,6 +181,29 @@ impl Rule {
     }
 }
 
+impl StateRule {
+    fn new(
+        state: Option<String>,
+        subject: Option<String>,
+        first: Option<bool>,
+        topic: &str,
+    ) -> Result<Option<Self>, RuleError> {
+        let Some(state) = state else {
+            return match (subject, first) {
+                (Some(_), _) => Err(wrong("subject", "it is for rules with a `state`")),
+                (None, Some(_)) => Err(wrong("first", "it is for rules with a `state`")),
+                (None, None) => Ok(None),
+            };
+        };
+        Ok(Some(Self {
+            subject: subject.unwrap_or_else(|| family(topic)),
+            // The end of something is no news to whoever has not heard of its beginning.
+            first: first.unwrap_or(state != "up"),
+            state,
+        }))
+    }
+}
+
 impl Pattern {
     fn new(text: String) -> Result<Self, (Option<usize>, String)> {
         let whole = |what: String| (None, what);
@@ -223,6 +230,20 @@ impl Pattern {
             text,
         })
     }
+}
+
+/// The patterns of `not`.
+fn excepted(texts: Vec<String>) -> Result<Vec<Regex>, RuleError> {
+    let one = |(at, text)| {
+        Pattern::new(text)
+            .map(|pattern| pattern.regex)
+            .map_err(|(offset, what)| RuleError {
+                path: vec![Step::Key("not".to_owned()), Step::Item(at)],
+                offset,
+                what,
+            })
+    };
+    texts.into_iter().enumerate().map(one).collect()
 }
 
 /// A pattern's compiler: bytes, not characters, so that no line is out of its reach.
