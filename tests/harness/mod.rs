@@ -21,4 +21,4 @@ pub use fleet::{Muster, Output};
 pub use process::Process;
 pub use proxy::{Direction, Flow, Proxy};
 pub use systemd::Systemd;
-pub use uml::{Guest, GuestOptions};
+pub use uml::Guest;

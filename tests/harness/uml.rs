@@ -29,6 +29,9 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// The first port on which the guest reaches what is outside.
 const FIRST_PORT: u16 = 5001;
 
+/// A guest's memory; what it does not use costs nothing.
+const MEMORY: &str = "256M";
+
 /// Limit of a boot; three seconds were seen on two busy cores.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -37,24 +40,6 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// How often a command's end is looked for. Shorter than what starting a process takes in there (20 ms).
 const GLANCE: Duration = Duration::from_millis(4);
-
-/// What a guest is to be.
-#[derive(Clone, Debug)]
-pub struct GuestOptions {
-    /// Memory, as the kernel's `mem=` takes it.
-    pub memory: &'static str,
-    /// Folders of this machine that are writable in there, at the same paths; all else is read-only.
-    pub shares: Vec<PathBuf>,
-}
-
-impl Default for GuestOptions {
-    fn default() -> Self {
-        Self {
-            memory: "256M",
-            shares: Vec::new(),
-        }
-    }
-}
 
 /// A running guest. It has nothing but `lo`, `dummy0` and `vec0`, the cable; root's commands make the rest.
 #[derive(Debug)]
@@ -66,19 +51,16 @@ pub struct Guest {
     ports: AtomicU32,
 }
 
-/// A program that goes on in the guest until it is stopped, or the guest is.
+/// A program that goes on in the guest until it is told to end, or the guest ends.
 #[derive(Debug)]
-pub struct Background<'guest> {
-    guest: &'guest Guest,
-    id: String,
-}
+pub struct Background(String);
 
 impl Guest {
     /// Boots one, with the IPVS schedulers loaded and an empty table.
     ///
     /// # Errors
     /// Without root or the packages, or when it does not come up; the error ends with what its kernel said.
-    pub async fn start(options: &GuestOptions) -> Result<Self> {
+    pub async fn start() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("a kernel of the test's own needs root: run these tests as root");
         }
@@ -88,10 +70,7 @@ impl Guest {
             .context("make a directory for a guest")?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/uml-guest");
         let mut command = Command::new(script);
-        command
-            .arg(directory.path())
-            .arg(options.memory)
-            .args(&options.shares);
+        command.arg(directory.path()).arg(MEMORY);
         let mut guest = Self {
             process: Process::spawn("guest", &command, directory.path())?,
             directory,
@@ -105,6 +84,17 @@ impl Guest {
     /// A folder that is the same in the guest and out here, writable, at the same path.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Makes a folder of this machine writable in the guest, at its own path. All else is read-only there, and what lies
+    /// in `/tmp`, `/run` or `/var/log` is not seen.
+    ///
+    /// # Errors
+    /// When there is no such folder.
+    pub async fn share(&self, folder: &Path) -> Result<()> {
+        let folder = quote(&folder.display().to_string());
+        let mount = format!("mkdir -p {folder}\nmount -t hostfs -o {folder} none {folder}");
+        self.succeed(&mount).await.map(drop)
     }
 
     /// Runs a shell script (of `/bin/sh`) as root in the guest, to its end. Any number may run at a time.
@@ -134,17 +124,46 @@ impl Guest {
     ///
     /// # Errors
     /// When the guest has ended.
-    pub fn spawn(&self, program: &str) -> Result<Background<'_>> {
+    pub fn spawn(&self, program: &str) -> Result<Background> {
         let id = self.give(|id| format!("echo $$ >{}.pid\nexec {program}\n", self.quoted(id)))?;
-        Ok(Background { guest: self, id })
+        Ok(Background(id))
     }
 
     /// As [`Guest::spawn`] for a program of this machine, with arguments and environment.
     ///
     /// # Errors
     /// When the guest has ended.
-    pub fn spawn_command(&self, command: &Command) -> Result<Background<'_>> {
+    pub fn spawn_command(&self, command: &Command) -> Result<Background> {
         self.spawn(&shell_words(command))
+    }
+
+    /// Runs a program of this machine, with arguments and environment, to its end.
+    ///
+    /// # Errors
+    /// As for [`Guest::run`].
+    pub async fn run_command(&self, command: &Command) -> Result<Output> {
+        self.run(&shell_words(command)).await
+    }
+
+    /// Everything that a program in the background has written to stdout and then to stderr so far.
+    pub fn output_of(&self, background: &Background) -> String {
+        read(&self.path(&background.0, "out")) + &read(&self.path(&background.0, "err"))
+    }
+
+    /// Sends a program in the background a signal, by name, unless it has ended, and waits for its end.
+    ///
+    /// # Errors
+    /// When it has not ended after a minute.
+    pub async fn end(&self, background: Background, signal: &str) -> Result<Output> {
+        let Background(id) = background;
+        let pid = format!("{}.pid", self.quoted(&id));
+        // It may not have come to write its process id yet.
+        let script =
+            format!("until [ -s {pid} ]; do busybox sleep 0.02; done; kill -{signal} $(cat {pid})");
+        if !self.path(&id, "code").exists() {
+            self.run(&script).await?;
+        }
+        self.await_end(&id, Duration::from_secs(60)).await
     }
 
     /// Makes a server of this machine reachable in the guest, at the address of the proxy that is returned.
@@ -240,36 +259,6 @@ impl Guest {
 
     fn quoted(&self, id: &str) -> String {
         quote(&self.directory.path().join(id).display().to_string())
-    }
-}
-
-impl Background<'_> {
-    /// Everything that it has written to stdout and then to stderr so far.
-    pub fn output(&self) -> String {
-        read(&self.guest.path(&self.id, "out")) + &read(&self.guest.path(&self.id, "err"))
-    }
-
-    /// Whether it has ended by itself.
-    pub fn has_ended(&self) -> bool {
-        self.guest.path(&self.id, "code").exists()
-    }
-
-    /// Sends it a signal, by name, and waits for its end.
-    ///
-    /// # Errors
-    /// When it has not ended after a minute.
-    pub async fn end(&self, signal: &str) -> Result<Output> {
-        let id = self.guest.quoted(&self.id);
-        // It may not have come to write its process id yet.
-        let script = format!(
-            "until [ -s {id}.pid ]; do busybox sleep 0.02; done; kill -{signal} $(cat {id}.pid)"
-        );
-        if !self.has_ended() {
-            self.guest.run(&script).await?;
-        }
-        self.guest
-            .await_end(&self.id, Duration::from_secs(60))
-            .await
     }
 }
 

@@ -4,17 +4,13 @@ use std::fs;
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use muster_harness::{Broker, Guest, GuestOptions, eventually, want};
+use muster_harness::{Broker, Guest, eventually, want};
 
 #[tokio::test]
 async fn a_guest_has_its_own_ipvs_and_reaches_only_what_it_is_given() -> Result<()> {
     let broker = Broker::shared().await?;
     let shared = tempfile::tempdir()?;
-    let guest = Guest::start(&GuestOptions {
-        shares: vec![shared.path().to_owned()],
-        ..GuestOptions::default()
-    })
-    .await?;
+    let guest = Guest::start().await?;
 
     // Commands: output, exit code, many at a time, quotes and lines as they are.
     let output = guest.run("echo \"it's\"; echo no >&2; exit 3").await?;
@@ -40,6 +36,7 @@ async fn a_guest_has_its_own_ipvs_and_reaches_only_what_it_is_given() -> Result<
     assert!(!here.contains("C0000201:0050"), "{here}");
 
     // Folders: both ways; the rest can be read and not written.
+    guest.share(shared.path()).await?;
     fs::write(shared.path().join("from-here"), "1")?;
     let path = shared.path().display();
     let got = guest
@@ -65,7 +62,7 @@ async fn a_guest_has_its_own_ipvs_and_reaches_only_what_it_is_given() -> Result<
 
     // Background programs end when told, and with the guest.
     let sleeper = guest.spawn("busybox sleep 1000")?;
-    assert_eq!(sleeper.end("TERM").await?.code, 143);
+    assert_eq!(guest.end(sleeper, "TERM").await?.code, 143);
     let _another = guest.spawn("busybox sleep 1000")?;
     let (directory, pid) = (guest.directory().to_owned(), guest.pid());
     drop(guest);
