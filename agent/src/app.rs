@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::action::{self, ActionContext, HostFacts, SnapshotSource, Snapshots as Collected};
+use crate::action::{self, ActionContext, HostFacts, Lvs, SnapshotSource, Snapshots as Collected};
 use crate::boot::{self, LastBoot};
 use crate::collect::schedule::{Collectors, Schedule};
 use crate::config::Config;
@@ -360,6 +360,7 @@ fn runner(
         desk,
         scripts: config.scripts.clone(),
         services: config.services.clone(),
+        lvs: Lvs::new(&config.roots.proc, &config.state_dir),
         run_dir: run_dir(config),
     };
     Runner::new(RunnerConfig {

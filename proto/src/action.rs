@@ -12,6 +12,10 @@ use serde_json::Value;
 pub use self::table::ACTIONS;
 use crate::job::Args;
 
+/// The field of an answer by which a host says that it has nothing of what the job is about: it succeeded, with nothing
+/// to do. A job of which every host says so has missed its aim.
+pub const NOT_HERE: &str = "not_here";
+
 /// An action's declaration.
 #[derive(Debug)]
 pub struct ActionSpec {

@@ -8,6 +8,7 @@ mod desk;
 mod facts;
 mod job_cancel;
 mod job_status;
+mod lvs;
 mod output;
 mod ping;
 mod process;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use desk::Question;
 pub use desk::{DeskWindow, JobDesk, JobWhere, desk};
+pub use lvs::Lvs;
 pub use output::{OutputPiece, OutputSink};
 pub use script_config::{ScriptSection, Scripts};
 pub use script_run::check as check_script;
@@ -79,6 +81,26 @@ pub static ACTIONS: &[Row] = &[
         name: "job.status",
         lane: Lane::Desk,
         build: job_status::build,
+    },
+    Row {
+        name: "lvs.connections",
+        lane: Lane::Work,
+        build: lvs::connections,
+    },
+    Row {
+        name: "lvs.drain",
+        lane: Lane::Work,
+        build: lvs::drain,
+    },
+    Row {
+        name: "lvs.restore",
+        lane: Lane::Work,
+        build: lvs::restore,
+    },
+    Row {
+        name: "lvs.weight",
+        lane: Lane::Work,
+        build: lvs::weight,
     },
     Row {
         name: "ping",
@@ -182,6 +204,15 @@ impl Failure {
     }
 }
 
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            data: Value::Null,
+        }
+    }
+}
+
 /// What is known of this host: what targets are evaluated over, and what the action `facts` gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
@@ -238,6 +269,8 @@ pub struct ActionContext {
     pub scripts: Scripts,
     /// The services that may be acted upon.
     pub services: Services,
+    /// The load balancer in the kernel.
+    pub lvs: Lvs,
     /// A directory of the agent's own, for the copies of scripts that are running.
     pub run_dir: PathBuf,
 }

@@ -86,7 +86,9 @@ pub(super) fn end(got: Result<Value, Failure>, why: Option<StopWhy>, limit: Dura
         None => {
             let outcome = match failure.reason.code {
                 ReasonCode::RunLimit => Outcome::ExecutionExpired,
-                ReasonCode::BadArgument | ReasonCode::PolicyDenied => Outcome::Rejected,
+                ReasonCode::BadArgument | ReasonCode::PolicyDenied | ReasonCode::Unsafe => {
+                    Outcome::Rejected
+                }
                 _ => Outcome::Failed,
             };
             (outcome, failure.reason)

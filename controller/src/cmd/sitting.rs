@@ -1,34 +1,32 @@
 //! What the commands that ask hosts share: options, connecting while the fleet is looked up, progress, and the outcome on
 //! the screen. It must not know any command.
 
-use std::collections::HashMap;
+mod view;
+
 use std::time::Duration;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use muster_link::stamp;
 use muster_proto::id::{HostId, JobId, KeyId};
-use muster_proto::job::{Output, OutputStream};
 use muster_proto::signing::JobSigner;
 use muster_proto::target::Target;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::dispatch::account::{Waiting, exit_of};
+use crate::dispatch::account::exit_of;
 use crate::dispatch::desk::Desk;
-use crate::dispatch::live::{self, Done, Onlooker};
+use crate::dispatch::live::{self, Done};
 use crate::dispatch::order::Order;
 use crate::dispatch::replies::Replies;
 use crate::dispatch::report::Report;
 use crate::dispatch::resolve::{Resolved, resolve};
 use crate::exit::{Exit, ending, usage};
-use crate::render::{Format, clean, names, plural};
+use crate::render::{Format, names, plural};
+
+use self::view::View;
 
 /// Hosts that a preview names in one line of a table; `--output json` has all.
 const PREVIEW_NAMES: usize = 200;
-
-/// Longest line of streamed output that waits for its end, in bytes.
-const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// A span of time on the command line: `15s`, `2m`, `1h 30m`; a bare number is seconds.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
@@ -210,6 +208,12 @@ pub(crate) fn show(context: &Context, done: &Done, no_wait: bool) -> Result<Exit
         ));
         return Ok(exit.worst(Exit::HostSilent));
     }
+    if report.is_beside_the_point() {
+        context.note(
+            "none of the hosts has what the job is about: is it spelt right, and is the target?",
+        );
+        return Ok(exit.worst(Exit::NoHost));
+    }
     if exit == Exit::HostSilent {
         context.note(&format!("late answers still count: `muster job show {id}`"));
     }
@@ -221,124 +225,5 @@ pub(crate) fn show_report(context: &Context, report: &Report) -> Result<()> {
     match context.screen.format {
         Format::Ndjson => context.show_list(&report.lines(), |_| String::new()),
         _ => context.show(report, |style| report.text(style)),
-    }
-}
-
-/// What a person sees while a job is waited for.
-struct View<'a> {
-    context: &'a Context,
-    bar: Option<ProgressBar>,
-    stream: bool,
-    /// What has no line end yet, by host; of standard error where true.
-    unended: HashMap<(HostId, bool), Vec<u8>>,
-}
-
-#[derive(Serialize)]
-struct OutputLine<'a> {
-    host: &'a HostId,
-    stream: OutputStream,
-    line: &'a str,
-}
-
-impl<'a> View<'a> {
-    fn new(context: &'a Context, order: &Order, stream: bool) -> Self {
-        let wanted = context.screen.stderr_is_terminal
-            && context.screen.format == Format::Table
-            && !order.no_wait;
-        let bar = wanted.then(|| {
-            let bar = ProgressBar::with_draw_target(
-                Some(order.resolved.hosts.len() as u64),
-                ProgressDrawTarget::stderr_with_hz(10),
-            );
-            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} ended {msg}") {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self {
-            context,
-            bar,
-            stream,
-            unended: HashMap::new(),
-        }
-    }
-
-    fn line(&self, host: &HostId, stream: OutputStream, bytes: &[u8]) {
-        let line = String::from_utf8_lossy(bytes);
-        let text = |_: &_| format!("{host}: {}\n", clean(&line));
-        let show = || {
-            drop(self.context.show_next(
-                &OutputLine {
-                    host,
-                    stream,
-                    line: &line,
-                },
-                text,
-            ))
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(show),
-            None => show(),
-        }
-    }
-
-    fn end(mut self) {
-        for ((host, stderr), rest) in std::mem::take(&mut self.unended) {
-            let stream = if stderr {
-                OutputStream::Stderr
-            } else {
-                OutputStream::Stdout
-            };
-            self.line(&host, stream, &rest);
-        }
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Onlooker for View<'_> {
-    fn changed(&mut self, waiting: &Waiting) {
-        let Some(bar) = &self.bar else { return };
-        let tally = waiting.account().tally();
-        bar.set_position((tally.total() - tally.open()) as u64);
-        let words: Vec<String> = tally
-            .iter()
-            .map(|(state, count)| format!("{count} {state}"))
-            .collect();
-        bar.set_message(format!("({})", words.join(", ")));
-    }
-
-    fn wants_output(&self) -> bool {
-        self.stream
-    }
-
-    fn output(&mut self, output: &Output) {
-        if !self.stream {
-            return;
-        }
-        if output.dropped_bytes > 0 {
-            let gap = format!(
-                "({} bytes left out: the budget was used up)",
-                output.dropped_bytes
-            );
-            self.line(&output.host, output.stream, gap.as_bytes());
-        }
-        let place = (output.host.clone(), output.stream == OutputStream::Stderr);
-        let mut rest = self.unended.remove(&place).unwrap_or_default();
-        rest.extend_from_slice(&output.bytes);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            self.line(
-                &output.host,
-                output.stream,
-                line.strip_suffix(b"\n").unwrap_or(&line),
-            );
-        }
-        if rest.len() > LINE_BYTES_MAX {
-            self.line(&output.host, output.stream, &rest);
-        } else if !rest.is_empty() {
-            self.unended.insert(place, rest);
-        }
     }
 }

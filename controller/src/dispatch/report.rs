@@ -1,10 +1,12 @@
 //! A job's outcome for people and programs: pure. The unusual comes first, hosts that said the same are said once, and the
 //! last line's numbers add up to the number targeted.
 
+mod rows;
 mod text;
 
 use std::collections::BTreeMap;
 
+use muster_proto::action::NOT_HERE;
 use muster_proto::id::{HostId, JobId, KeyId};
 use muster_proto::job::{Args, HostState, JobRequest, Tally};
 use serde::Serialize;
@@ -167,6 +169,16 @@ impl Report {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.hosts.iter().map(|host| host.state).collect()
+    }
+
+    /// Whether every host succeeded because it has nothing of what the job is about: then the job has missed its aim.
+    #[must_use]
+    pub fn is_beside_the_point(&self) -> bool {
+        let not_here = |host: &HostReport| {
+            host.state == HostState::Succeeded
+                && host.data.get(NOT_HERE) == Some(&Value::Bool(true))
+        };
+        !self.hosts.is_empty() && self.hosts.iter().all(not_here)
     }
 
     /// The line whose numbers add up: `3 hosts targeted: 2 succeeded, 1 unknown`.

@@ -52,6 +52,49 @@ const fn service(name: &'static str, summary: &'static str) -> ActionSpec {
     }
 }
 
+const SERVER: ArgKind = ArgKind::Text { bytes_max: 64 };
+
+const REAL_SERVER: ArgSpec = required(
+    "real_server",
+    SERVER,
+    "the real server as ADDRESS:PORT, or ADDRESS for all its ports; IPv6 as [ADDRESS]:PORT",
+);
+
+const VIRTUAL_SERVER: ArgSpec = optional(
+    "virtual_server",
+    SERVER,
+    "only in this virtual server: ADDRESS:PORT, tcp/ADDRESS:PORT, ADDRESS or fwmark/NUMBER; in all, if left out",
+);
+
+const FORCE: ArgSpec = optional(
+    "force",
+    ArgKind::Flag,
+    "even where it leaves a virtual server without any real server of a weight above 0",
+);
+
+const WEIGHT: ArgKind = ArgKind::Integer {
+    min: 0,
+    max: 65_535,
+};
+
+const fn lvs(
+    name: &'static str,
+    summary: &'static str,
+    idempotent: bool,
+    run_limit_ms: u64,
+    args: &'static [ArgSpec],
+) -> ActionSpec {
+    ActionSpec {
+        name,
+        summary,
+        effect: Effect::Change,
+        idempotent,
+        dry_run: true,
+        run_limit_ms,
+        args,
+    }
+}
+
 /// Every action, by name.
 pub static ACTIONS: &[ActionSpec] = &[
     read(
@@ -80,6 +123,88 @@ pub static ACTIONS: &[ActionSpec] = &[
         "job.status",
         "what the host knows of a job",
         &[required("job", ArgKind::Job, "the job's id")],
+    ),
+    read(
+        "lvs.connections",
+        "what the IPVS connection table holds: by state, virtual server, real server and client",
+        &[
+            VIRTUAL_SERVER,
+            optional(
+                "real_server",
+                SERVER,
+                "only to this real server: ADDRESS:PORT or ADDRESS",
+            ),
+            optional("client", SERVER, "only from this client's address"),
+            optional(
+                "top",
+                ArgKind::Integer { min: 1, max: 100 },
+                "how many virtual servers, real servers and clients to list; 10, if left out",
+            ),
+        ],
+    ),
+    lvs(
+        "lvs.drain",
+        "set a real server's weight to 0 and wait until its connections are gone; lvs.restore takes it back",
+        // Who restores a server after an interrupted drain must not find it drained once more.
+        false,
+        900_000,
+        &[
+            REAL_SERVER,
+            VIRTUAL_SERVER,
+            optional(
+                "limit_s",
+                ArgKind::Integer {
+                    min: 1,
+                    max: 86_400,
+                },
+                "seconds to wait at the most; 600, if left out, and never past the run limit",
+            ),
+            optional(
+                "inactive",
+                ArgKind::Flag,
+                "wait for inactive connections (closing, or half open) as well",
+            ),
+            optional(
+                "persistent",
+                ArgKind::Flag,
+                "wait for persistent clients as well, which may still open connections",
+            ),
+            FORCE,
+        ],
+    ),
+    lvs(
+        "lvs.restore",
+        "give a real server back the weight that it had before it was set to 0",
+        true,
+        30_000,
+        &[
+            REAL_SERVER,
+            VIRTUAL_SERVER,
+            optional(
+                "weight",
+                ArgKind::Integer {
+                    min: 1,
+                    max: 65_535,
+                },
+                "this weight instead of the remembered one",
+            ),
+        ],
+    ),
+    lvs(
+        "lvs.weight",
+        "set a real server's weight",
+        true,
+        30_000,
+        &[
+            REAL_SERVER,
+            required(
+                "weight",
+                WEIGHT,
+                "the weight; 0 gives it no new connections",
+            ),
+            VIRTUAL_SERVER,
+            FORCE,
+        ],
     ),
     read("ping", "answer at once", &[]),
     ActionSpec {

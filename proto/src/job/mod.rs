@@ -254,6 +254,8 @@ pub enum ReasonCode {
     BadArgument,
     /// The action can't say what it would do.
     NoDryRun,
+    /// It would do harm, such as leave a virtual server without a real server, and was not told to do it all the same.
+    Unsafe,
     /// The agent has as many jobs as it may hold.
     Busy,
     /// The agent can't record the job: its state file is full or not writable.

@@ -6,6 +6,7 @@ use muster_proto::id::HostId;
 use muster_proto::job::HostState;
 use serde_json::Value;
 
+use super::rows::{rows_of, write_rows};
 use super::{HostReport, ReasonReport, tone};
 use crate::render::{Style, clean, names, paint, plural};
 
@@ -96,11 +97,22 @@ pub(super) fn write_data(text: &mut String, data: &Value) {
     };
     let small: Vec<String> = map
         .iter()
-        .filter(|(name, value)| !is_output(name) && !value.is_null() && !is_zero_count(name, value))
+        .filter(|(name, value)| {
+            !is_output(name)
+                && !value.is_null()
+                && !is_zero_count(name, value)
+                && rows_of(value).is_none()
+        })
         .map(|(name, value)| format!("{}={}", clean(name), clean(&plain(value))))
         .collect();
     if !small.is_empty() {
         text.push_str(&format!("    {}\n", small.join(" ")));
+    }
+    let tables = map.iter().filter(|(name, _)| !is_output(name));
+    for rows in tables.filter_map(|(_, value)| rows_of(value)) {
+        if !rows.is_empty() {
+            write_rows(text, "    ", &rows);
+        }
     }
     for (name, value) in map.iter().filter(|(name, _)| is_output(name)) {
         let lines: Vec<&str> = match value {
@@ -141,7 +153,7 @@ fn is_zero_count(name: &str, value: &Value) -> bool {
     name.ends_with("_truncated_bytes") && value.as_u64() == Some(0)
 }
 
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
