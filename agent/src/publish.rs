@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::outbox::{OutboxCounters, OutboxPublisher};
 pub(crate) use self::snapshots::{Snapshot, Snapshots};
-use crate::job::ReplyWire;
+use crate::job::{Handed, ReplyWire};
 use crate::state::OutMessage;
 
 /// The session that takes messages now; `None` while there is none, or the broker has blocked it.
@@ -65,9 +65,13 @@ impl ReplyWire for Wire {
         })
     }
 
-    fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>> {
+    fn publish(
+        &self,
+        message: OutMessage,
+        handed: Option<Handed>,
+    ) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
-            match self.0.publish(outgoing(message)).await {
+            match self.0.publish_then(outgoing(message), handed).await {
                 Ok(Receipt::Confirmed) => Ok(()),
                 Ok(Receipt::Returned { reason }) => Err(reason),
                 Ok(Receipt::Refused) => Err("the broker refused it".to_owned()),

@@ -112,13 +112,21 @@ pub struct Delivery {
     pub acker: Arc<dyn Acknowledge>,
 }
 
+/// What is done when a message has been handed to the connection.
+pub type Handed = Box<dyn FnOnce() + Send>;
+
 /// Carries answers that are not in the outbox.
 pub trait ReplyWire: Send + Sync {
     /// Returns when a session with the broker is up (at once if it is).
     fn up(&self) -> BoxFuture<'_, ()>;
 
-    /// Publishes; `Ok` when the broker has confirmed it. The caller tries again after an error.
-    fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>>;
+    /// Publishes; `Ok` when the broker has confirmed it. The caller tries again after an error. `handed` is called when
+    /// the message has been handed to the connection, before it is confirmed.
+    fn publish(
+        &self,
+        message: OutMessage,
+        handed: Option<Handed>,
+    ) -> BoxFuture<'_, Result<(), String>>;
 }
 
 macro_rules! counters {

@@ -79,13 +79,20 @@ impl ReplyWire for Broker {
         })
     }
 
-    fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>> {
+    fn publish(
+        &self,
+        message: OutMessage,
+        handed: Option<Handed>,
+    ) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             if !*self.up.borrow() {
                 return Err("down".to_owned());
             }
             self.log
                 .say(format!("publish {}", message.kind.wire_name()));
+            if let Some(handed) = handed {
+                handed();
+            }
             self.messages.lock().unwrap().push(message);
             if self.deaf.load(Ordering::SeqCst) {
                 Err("no confirm".to_owned())

@@ -14,8 +14,9 @@ use crate::config::BrokerConfig;
 use crate::deliver::Deliveries;
 use crate::error::{PublishError, SetupError};
 use crate::message::{Incoming, Outgoing, Receipt};
+use crate::publish::Handed;
 use crate::queue::{Acks, Binding, Consume, QueueDecl};
-use crate::session::Session;
+use crate::session::{Channels, Session};
 use crate::stamp;
 
 /// What a link sets up on every session before it is called up.
@@ -122,9 +123,21 @@ impl Link {
     /// # Errors
     /// As there; [`PublishError::Down`] at once when there is no session.
     pub async fn publish(&self, outgoing: Outgoing) -> Result<Receipt, PublishError> {
+        self.publish_then(outgoing, None).await
+    }
+
+    /// Publishes as [`Session::publish_then`] does.
+    ///
+    /// # Errors
+    /// As [`Link::publish`].
+    pub async fn publish_then(
+        &self,
+        outgoing: Outgoing,
+        handed: Option<Handed>,
+    ) -> Result<Receipt, PublishError> {
         let session = self.current.borrow().clone();
         match session {
-            Some(session) => session.publish(outgoing).await,
+            Some(session) => session.publish_then(outgoing, handed).await,
             None => Err(PublishError::Down {
                 why: self.why_down(),
             }),
@@ -207,7 +220,8 @@ impl Owner {
 
     /// From connecting to the end; returns why it ended.
     async fn one_session(&mut self) -> String {
-        let session = match Session::open(&self.config, &self.name).await {
+        let opened = Session::open_with(&self.config, &self.name, Channels::One).await;
+        let session = match opened {
             Ok(session) => Arc::new(session),
             Err(error) => return error.to_string(),
         };

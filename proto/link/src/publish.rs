@@ -31,9 +31,13 @@ const UNCONFIRMED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages that wait for their turn; more make their senders wait.
 pub(crate) const QUEUE_LENGTH: usize = 64;
 
+/// What is to be done when a message has been handed to the connection.
+pub type Handed = Box<dyn FnOnce() + Send>;
+
 /// A message, and where its receipt goes.
 pub(crate) struct Request {
     pub(crate) outgoing: Outgoing,
+    pub(crate) handed: Option<Handed>,
     pub(crate) reply: oneshot::Sender<Result<Receipt, PublishError>>,
 }
 
@@ -180,7 +184,11 @@ impl Publisher {
     }
 
     fn send(&mut self, request: Request) {
-        let Request { outgoing, reply } = request;
+        let Request {
+            outgoing,
+            handed,
+            reply,
+        } = request;
         if let Some(why) = self.shared.blocked.borrow().clone() {
             let _ = reply.send(Err(PublishError::Blocked { why }));
             return;
@@ -207,7 +215,7 @@ impl Publisher {
             .push_back((Instant::now() + self.limit, number));
         let channel = self.channel.clone();
         let properties = outgoing.properties(&self.user);
-        self.flights.push(Box::pin(async move {
+        let mut flight: Flight = Box::pin(async move {
             let options = BasicPublishOptions {
                 mandatory: outgoing.mandatory,
                 immediate: false,
@@ -226,7 +234,15 @@ impl Publisher {
                 Err(error) => Err(error),
             };
             (number, confirmed)
-        }));
+        });
+        // Polled once, the library's future has put the frames into the queue of the connection.
+        match (&mut flight).now_or_never() {
+            Some(landed) => self.flights.push(Box::pin(std::future::ready(landed))),
+            None => self.flights.push(flight),
+        }
+        if let Some(handed) = handed {
+            handed();
+        }
     }
 
     /// Takes everything that is confirmed now, and gives out the receipts. Returns why the session is to end, if it is.

@@ -20,12 +20,22 @@ use crate::connect::{Socket, connect};
 use crate::deliver::{self, Deliveries};
 use crate::error::{Ended, OpenError, PublishError, SetupError, describe};
 use crate::message::{Incoming, Outgoing, Receipt};
-use crate::publish::{Publisher, QUEUE_LENGTH, Request};
+use crate::publish::{Handed, Publisher, QUEUE_LENGTH, Request};
 use crate::queue::{Binding, Consume, QueueDecl, QueueKind};
 use crate::stamp;
 
 /// Longest wait for the broker's goodbye; afterwards the socket is cut.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Which channels a session begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// One to publish on and one for the rest: what is published never waits behind deliveries.
+    Apart,
+    /// One for all. It costs the broker a third less per message that is answered, and what is handed to it is taken in
+    /// that order.
+    One,
+}
 
 /// One connection to RabbitMQ: a channel to publish on, others to consume.
 ///
@@ -82,6 +92,18 @@ impl Session {
     /// # Errors
     /// When none of them lets us in within `connect_timeout`; the error is the last one's.
     pub async fn open(config: &BrokerConfig, name: &str) -> Result<Self, OpenError> {
+        Self::open_with(config, name, Channels::Apart).await
+    }
+
+    /// As [`Session::open`], with the caller's choice of channels.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_with(
+        config: &BrokerConfig,
+        name: &str,
+        channels: Channels,
+    ) -> Result<Self, OpenError> {
         let urls = config.urls();
         let start = usize::try_from(stamp::random_u64() % urls.len().max(1) as u64).unwrap_or(0);
         let mut last = OpenError::Other {
@@ -92,7 +114,8 @@ impl Session {
             let deadline = Instant::now() + config.connect_timeout;
             last = match connect(config, url, name, deadline).await {
                 Ok((connection, socket)) => {
-                    match Self::set_up(config, url.address(), connection, socket, deadline).await {
+                    let at = url.address();
+                    match Self::set_up(config, at, connection, socket, channels, deadline).await {
                         Ok(session) => return Ok(session),
                         Err(error) => error,
                     }
@@ -108,22 +131,12 @@ impl Session {
         at: String,
         connection: Connection,
         socket: Socket,
+        channels: Channels,
         deadline: Instant,
     ) -> Result<Self, OpenError> {
         // There must be one listener and no more: each event goes to one of them.
         let events = Box::pin(connection.events_listener());
-        let channels = async {
-            tokio::try_join!(
-                async {
-                    let channel = connection.create_channel().await?;
-                    channel
-                        .confirm_select(ConfirmSelectOptions::default())
-                        .await?;
-                    Ok(channel)
-                },
-                connection.create_channel(),
-            )
-        };
+        let channels = open_channels(&connection, channels);
         let other = |why: String| OpenError::Other {
             at: at.clone(),
             why,
@@ -178,6 +191,19 @@ impl Session {
     /// # Errors
     /// When it is not known that the broker has the message.
     pub async fn publish(&self, outgoing: Outgoing) -> Result<Receipt, PublishError> {
+        self.publish_then(outgoing, None).await
+    }
+
+    /// As [`Session::publish`]; `handed` is called when the message was handed to the connection. What is acknowledged
+    /// then goes out in one write with the message, on a session with one channel.
+    ///
+    /// # Errors
+    /// As there; `handed` may have been called.
+    pub async fn publish_then(
+        &self,
+        outgoing: Outgoing,
+        handed: Option<Handed>,
+    ) -> Result<Receipt, PublishError> {
         if let Some(why) = self.shared.blocked.borrow().clone() {
             return Err(PublishError::Blocked { why });
         }
@@ -187,7 +213,11 @@ impl Session {
         };
         match timeout(
             self.confirm_timeout,
-            self.publishes.send(Request { outgoing, reply }),
+            self.publishes.send(Request {
+                outgoing,
+                handed,
+                reply,
+            }),
         )
         .await
         {
@@ -403,6 +433,24 @@ impl fmt::Debug for Session {
         f.debug_struct("Session")
             .field("ended", &*self.shared.ended.borrow())
             .finish_non_exhaustive()
+    }
+}
+
+/// The channel to publish on, with confirms, and the one for the rest.
+async fn open_channels(
+    connection: &Connection,
+    channels: Channels,
+) -> lapin::Result<(Channel, Channel)> {
+    let publish = async {
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok(channel)
+    };
+    match channels {
+        Channels::Apart => tokio::try_join!(publish, connection.create_channel()),
+        Channels::One => publish.await.map(|channel| (channel.clone(), channel)),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Taking jobs: what is recorded, acknowledged, refused, and never done twice.
 
+use super::replies::{AckSlot, Replies};
 use super::*;
+use crate::state::OutMessage;
 
 #[tokio::test]
-async fn a_read_is_acknowledged_after_the_broker_has_its_answer() {
+async fn a_read_is_acknowledged_with_its_answer() {
     let dir = tempfile::tempdir().unwrap();
     let rig = rig(dir.path());
     rig.deliver(&request(1, "ping", ""), "a").await;
@@ -112,7 +114,11 @@ async fn answers_wait_for_the_broker_and_go_with_the_same_id_to_the_newest_deliv
     .await;
     rig.broker.deaf.store(false, Ordering::SeqCst);
     rig.until("ack new", 1).await;
-    assert_eq!(rig.log.count("ack old"), 0);
+    assert_eq!(
+        rig.log.count("ack old"),
+        1,
+        "in one write with the answer, which was lost with it"
+    );
     let sent = rig.broker.of::<JobResult>();
     assert!(
         sent.len() >= 3 && sent.iter().all(|(id, _)| *id == sent[0].0),
@@ -122,6 +128,35 @@ async fn answers_wait_for_the_broker_and_go_with_the_same_id_to_the_newest_deliv
     rig.deliver(&request(1, "ping", ""), "late").await;
     rig.until("ack late", 1).await;
     assert_eq!(rig.broker.of::<JobResult>().len(), sent.len());
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_large_answer_is_acknowledged_when_it_is_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = rig(dir.path());
+    rig.broker.deaf.store(true, Ordering::SeqCst);
+    let mut replies = Replies::new(Arc::new(rig.broker.clone()), Arc::default());
+    let message = |bytes: usize| OutMessage {
+        exchange: "muster.replies",
+        routing_key: "result.x.h1".to_owned(),
+        kind: Kind::Result,
+        message_id: MessageId::from_parts(1, [0; 10]),
+        correlation_id: None,
+        timestamp_ms: 1,
+        body: vec![b'x'; bytes],
+    };
+    let slot = |name: &str| AckSlot::new(Arc::new(Tag(rig.broker.log.clone(), name.to_owned())));
+    replies.send(None, message(10_000), slot("large"));
+    replies.send(None, message(100), slot("small"));
+    rig.until("ack small", 1).await;
+    rig.until("publish muster.result/1", 3).await;
+    assert_eq!(rig.log.count("ack large"), 0);
+    rig.broker.deaf.store(false, Ordering::SeqCst);
+    replies.done().await;
+    replies.done().await;
+    assert_eq!(rig.log.count("ack large"), 1);
+    assert_eq!(rig.log.count("ack small"), 1);
     rig.end().await;
 }
 
