@@ -67,6 +67,8 @@ pub struct HttpSection {
     pub listen: Option<SocketAddr>,
     /// Whether `/node/…` and `/` answer as the agent's forerunner did.
     pub node_paths: bool,
+    /// Whether `/metrics` has the collectors' figures beside the agent's own.
+    pub metrics_snapshots: bool,
     /// The file with the token that whoever asks must know. Always there where `listen` is not the loopback.
     pub token_file: Option<PathBuf>,
 }

@@ -79,6 +79,7 @@ struct RawHttp {
     #[serde(deserialize_with = "listen")]
     listen: Option<SocketAddr>,
     node_paths: bool,
+    metrics_snapshots: bool,
     token_file: Option<AbsolutePath>,
 }
 
@@ -87,6 +88,7 @@ impl Default for RawHttp {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9418))),
             node_paths: false,
+            metrics_snapshots: true,
             token_file: None,
         }
     }
@@ -240,6 +242,7 @@ impl RawHttp {
         Ok(HttpSection {
             listen: self.listen,
             node_paths: self.node_paths,
+            metrics_snapshots: self.metrics_snapshots,
             token_file: self.token_file.map(|path| path.0),
         })
     }

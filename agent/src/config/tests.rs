@@ -180,7 +180,7 @@ fn values_arrive() {
     .unwrap();
     assert_eq!(config.host.as_str(), "lb1");
     assert_eq!(config.broker.user(), "lb1");
-    assert_eq!(config.http, HttpSection::default());
+    assert_eq!(config.http.listen, None);
     assert_eq!(config.outbox.age_max, jiff::SignedDuration::from_hours(72));
     assert_eq!(config.services.bus.as_deref(), Some("unix:path=/b"));
     assert_eq!(config.services.settle, Duration::ZERO);

@@ -12,12 +12,19 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::Health;
+use super::figures::Figures;
 use crate::app::VERSION;
 
-/// The text of a scrape.
-pub(super) fn text(health: &Health) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("muster_agent");
-    registry.register_collector(Box::new(Scrape(health.clone())));
+/// The text of a scrape; `snapshots`: with the figures of the collectors.
+pub(super) fn text(health: &Health, snapshots: bool) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    let own = registry.sub_registry_with_prefix("muster_agent");
+    own.register_collector(Box::new(Scrape(health.clone())));
+    if snapshots {
+        let board = health.board.borrow().clone();
+        let figures = Figures::of(&board, muster_link::stamp::now_ms());
+        registry.register_collector(Box::new(figures));
+    }
     let mut text = String::with_capacity(8 << 10);
     text::encode(&mut text, &registry)?;
     Ok(text)

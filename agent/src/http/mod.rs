@@ -2,6 +2,7 @@
 //! Read-only, for this host's own eyes. It must not change anything.
 
 mod connections;
+mod figures;
 mod gate;
 mod link_counters;
 mod metrics;
@@ -78,7 +79,8 @@ async fn listen_for_ever(
         match open(listen, section).await {
             Ok((listener, token)) => {
                 tracing::debug!(%listen, "serving HTTP");
-                let router = router(health.clone(), node.cloned(), token.map(Arc::new));
+                let own = own(health.clone(), section.metrics_snapshots);
+                let router = router(own, node.cloned(), token.map(Arc::new));
                 match connections::serve(listener, router).await {}
             }
             Err(error) => tracing::warn!(
@@ -111,15 +113,20 @@ const PATHS: [&str; 5] = [
     "/v1/snapshots/<collector>",
 ];
 
-fn router(health: Health, node: Option<Node>, token: Option<Arc<Token>>) -> Router {
-    let own = Router::new()
+/// The agent's own paths; `snapshots`: the collectors' figures are in `/metrics`.
+fn own(health: Health, snapshots: bool) -> Router {
+    let metrics = async move |Shared(health): Shared<Health>| show_metrics(&health, snapshots);
+    Router::new()
         // Whoever reads this answer knows that the process is there and its event loop turns.
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(show_metrics))
+        .route("/metrics", get(metrics))
         .route("/v1/snapshots", get(snapshots::names))
         .route("/v1/snapshots/{collector}", get(snapshots::one))
-        .with_state(health);
+        .with_state(health)
+}
+
+fn router(own: Router, node: Option<Node>, token: Option<Arc<Token>>) -> Router {
     let mut known: Vec<String> = PATHS.iter().map(|path| (*path).to_owned()).collect();
     let all = match node {
         Some(node) => {
@@ -149,8 +156,8 @@ async fn readyz(Shared(health): Shared<Health>) -> Response {
     (status, Json(verdict)).into_response()
 }
 
-async fn show_metrics(Shared(health): Shared<Health>) -> Response {
-    match metrics::text(&health) {
+fn show_metrics(health: &Health, snapshots: bool) -> Response {
+    match metrics::text(health, snapshots) {
         Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => (
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -6,7 +6,7 @@ use muster_link::LinkStatus;
 use muster_proto::id::HostId;
 use serde::Serialize;
 
-use crate::collect::schedule::Board;
+use crate::collect::schedule::{Board, Status};
 use crate::state::StateStatus;
 
 /// A snapshot older than this many intervals, and the deadline, is not fresh.
@@ -38,6 +38,17 @@ pub(super) struct Verdict {
     collectors_age_ms: BTreeMap<&'static str, Option<u64>>,
 }
 
+/// Whether a collector's newest snapshot still tells how things are.
+pub(super) fn is_fresh(status: &Status, now_ms: u64) -> bool {
+    let age = status.success_at_ms.map(|at| now_ms.saturating_sub(at));
+    age.is_some_and(|age| age <= age_max_ms(status))
+}
+
+const fn age_max_ms(status: &Status) -> u64 {
+    let intervals = status.interval_ms.saturating_mul(INTERVALS_MAX);
+    intervals.saturating_add(status.deadline_ms)
+}
+
 /// Ready: the state file can be written, so that a broker which is away loses nothing, and the collectors are fresh.
 pub(super) fn judge(inputs: &Inputs, now_ms: u64) -> Verdict {
     let mut why = Vec::new();
@@ -55,11 +66,7 @@ pub(super) fn judge(inputs: &Inputs, now_ms: u64) -> Verdict {
     let mut ages = BTreeMap::new();
     for (name, status) in &inputs.board.collectors {
         let age = status.success_at_ms.map(|at| now_ms.saturating_sub(at));
-        let age_max = status
-            .interval_ms
-            .saturating_mul(INTERVALS_MAX)
-            .saturating_add(status.deadline_ms);
-        if age.unwrap_or(inputs.up_ms) > age_max {
+        if age.unwrap_or(inputs.up_ms) > age_max_ms(status) {
             let error = status.error.as_deref().unwrap_or("it does not run");
             why.push(format!("the collector {name} is not fresh: {error}"));
         }

@@ -7,4 +7,5 @@
 //! default, and a field that is not known is ignored, so that old and new versions understand each other. `None`
 //! says "this host does not tell", which is not the same as zero.
 
+pub mod fields;
 pub mod host;

@@ -209,6 +209,8 @@ async fn the_local_http_interface_tells_how_it_is() -> Result<()> {
         "muster_agent_link_up 1.0",
         "muster_agent_jobs_open 0.0",
         "muster_agent_outbox_records ",
+        "# TYPE muster_host_memory_total_bytes gauge",
+        "muster_host_interface_rx_bytes_total{interface=\"lo\"} ",
         "# EOF",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
