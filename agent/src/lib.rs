@@ -16,6 +16,7 @@ mod presence;
 mod publish;
 mod report;
 pub mod state;
+mod systemd;
 pub mod tail;
 pub mod tick;
 

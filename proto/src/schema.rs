@@ -9,6 +9,8 @@ use crate::job::{Ack, JobNote, JobOpened, JobRequest, JobResult, Mark, Output, P
 use crate::metric::Metrics;
 use crate::presence::Presence;
 use crate::snapshot::host::HostSnapshot;
+use crate::snapshot::processes::ProcessesSnapshot;
+use crate::snapshot::services::ServicesSnapshot;
 
 /// Name of the schema's file (without `.json`) and the schema, for every message and snapshot.
 #[must_use]
@@ -26,6 +28,8 @@ pub fn schemas() -> Vec<(String, Schema)> {
         message::<Mark>(),
         message::<Probe>(),
         ("snapshot.host".to_owned(), of::<HostSnapshot>()),
+        ("snapshot.processes".to_owned(), of::<ProcessesSnapshot>()),
+        ("snapshot.services".to_owned(), of::<ServicesSnapshot>()),
     ]
 }
 

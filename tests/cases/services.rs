@@ -1,4 +1,6 @@
-//! The service actions on a real systemd: what is answered is what became of the unit.
+//! Services on a real systemd: the actions, whose answers are what became of the unit, and the watch over units.
+
+mod watch;
 
 use anyhow::{Context, Result};
 use muster_harness::{Broker, Fleet, FleetOptions, Process, Systemd};
@@ -23,9 +25,14 @@ struct Answer {
 
 impl Host {
     async fn start() -> Result<Self> {
+        let tables = "[services]\nunits = [\"demo-*\", \"absent\", \"masked.service\"]\n";
+        Self::with(tables).await
+    }
+
+    /// The same with these tables in the agent's config.
+    async fn with(tables: &str) -> Result<Self> {
         let systemd = Systemd::start().await?;
         let broker = Broker::shared().await?;
-        let tables = "[services]\nunits = [\"demo-*\", \"absent\", \"masked.service\"]\n";
         let options = FleetOptions {
             agents: 1,
             tables: tables.to_owned(),

@@ -1,17 +1,14 @@
-//! The service manager over D-Bus: two small proxies and what the actions need of them. It must not know jobs, nor
-//! which units may be touched.
+//! What the actions need of the service manager. It must not know jobs, nor which units may be touched.
 //!
 //! Source: org.freedesktop.systemd1(5).
-
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde::Serialize;
 use zbus::proxy::CacheProperties;
 use zbus::wire::OwnedObjectPath;
 
-/// Longest wait for one answer of the bus; the wait for a job's end has its own limit.
-const CALL_LIMIT: Duration = Duration::from_secs(25);
+use crate::systemd::proxies::{JobRemovedStream, ManagerProxy, ServiceProxy, UnitProxy};
+use crate::systemd::{SYSTEM_BUS, bus};
 
 /// What to do with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,64 +63,6 @@ pub(super) enum SystemdError {
     Call { what: String, why: String },
 }
 
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
-    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn cancel_job(&self, id: u32) -> zbus::Result<()>;
-
-    #[zbus(signal)]
-    fn job_removed(
-        &self,
-        id: u32,
-        job: zbus::wire::ObjectPath<'_>,
-        unit: &str,
-        result: &str,
-    ) -> zbus::Result<()>;
-}
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Unit",
-    default_service = "org.freedesktop.systemd1"
-)]
-trait Unit {
-    #[zbus(property)]
-    fn load_state(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn active_state(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn sub_state(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn state_change_timestamp(&self) -> zbus::Result<u64>;
-}
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Service",
-    default_service = "org.freedesktop.systemd1"
-)]
-trait Service {
-    #[zbus(property, name = "Type")]
-    fn kind(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn result(&self) -> zbus::Result<String>;
-    #[zbus(property, name = "MainPID")]
-    fn main_pid(&self) -> zbus::Result<u32>;
-    #[zbus(property, name = "NRestarts")]
-    fn n_restarts(&self) -> zbus::Result<u32>;
-    #[zbus(property)]
-    fn exec_main_code(&self) -> zbus::Result<i32>;
-    #[zbus(property)]
-    fn exec_main_status(&self) -> zbus::Result<i32>;
-}
-
 /// A connection to the service manager. Held for one action only: an idle agent keeps none.
 pub(super) struct Systemd {
     connection: zbus::Connection,
@@ -156,20 +95,11 @@ impl Verb {
 impl Systemd {
     /// Connects to the bus at `address`, or to the system's.
     pub(super) async fn connect(address: Option<&str>) -> Result<Self, SystemdError> {
-        let bus = address.unwrap_or("the system bus");
         let unreachable = |error: zbus::Error| SystemdError::Unreachable {
-            bus: bus.to_owned(),
+            bus: address.unwrap_or(SYSTEM_BUS).to_owned(),
             why: error.to_string(),
         };
-        let builder = address.map_or_else(
-            zbus::connection::Builder::system,
-            zbus::connection::Builder::address,
-        );
-        let connection = builder
-            .method_timeout(CALL_LIMIT)
-            .build()
-            .await
-            .map_err(unreachable)?;
+        let connection = bus(address).build().await.map_err(unreachable)?;
         let manager = ManagerProxy::builder(&connection)
             .cache_properties(CacheProperties::No)
             .build()

@@ -5,7 +5,9 @@
 //! scheduler or any other collector. Time is passed in.
 
 pub mod host;
+pub mod processes;
 pub mod schedule;
+pub mod services;
 
 pub(crate) mod files;
 mod pattern;
@@ -25,7 +27,7 @@ pub use section::{Built, Timing, build_all};
 pub use wake::Wake;
 
 /// Every collector there is, in the order in which `collect` prints them.
-pub static COLLECTORS: &[Spec] = &[host::SPEC];
+pub static COLLECTORS: &[Spec] = &[host::SPEC, processes::SPEC, services::SPEC];
 
 /// What the agent knows of a collector before it exists.
 #[derive(Debug)]

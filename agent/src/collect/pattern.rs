@@ -8,6 +8,12 @@ use serde::Deserialize;
 #[serde(transparent)]
 pub(crate) struct Patterns(Vec<String>);
 
+impl<'a> FromIterator<&'a str> for Patterns {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(patterns: I) -> Self {
+        Self(patterns.into_iter().map(str::to_owned).collect())
+    }
+}
+
 impl Patterns {
     /// A list from literals.
     pub(crate) fn of(patterns: &[&str]) -> Self {

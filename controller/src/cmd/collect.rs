@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cmd::Run;
 use crate::cmd::figures::{FIGURES, Row, rows, spread};
 use crate::cmd::sitting::{Sitting, preview, show_report, span, target};
+use crate::cmd::units;
 use crate::context::Context;
 use crate::dispatch::account::{Patience, exit_of};
 use crate::dispatch::live::Done;
@@ -16,6 +17,9 @@ use crate::dispatch::order::Order;
 use crate::dispatch::report::{HostReport, Report};
 use crate::exit::Exit;
 use crate::render::{Cell, Column, Format, Style, Table, Tone, clean};
+
+/// Collectors with a table of their own.
+const HAVE_TABLES: &[&str] = &["host", "processes", "services"];
 
 /// Arguments of `muster collect`.
 #[derive(Debug, clap::Args)]
@@ -120,6 +124,7 @@ fn text(report: &Report, style: &Style) -> String {
         text.push_str(&table(&rows, style));
         text.push('\n');
     }
+    text.push_str(&units::text(report, style));
     for host in &report.hosts {
         write_others(&mut text, host);
     }
@@ -145,7 +150,8 @@ fn write_others(text: &mut String, host: &HostReport) {
             .into_iter()
             .flatten()
     };
-    for (collector, snapshot) in part("snapshots").filter(|(collector, _)| *collector != "host") {
+    let others = |collector: &str| !HAVE_TABLES.contains(&collector);
+    for (collector, snapshot) in part("snapshots").filter(|(collector, _)| others(collector)) {
         text.push_str(&format!(
             "{} {}: {}\n",
             host.host,

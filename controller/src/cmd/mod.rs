@@ -15,6 +15,7 @@ mod ping;
 mod run;
 mod sitting;
 mod stats;
+mod units;
 mod watch;
 
 use std::future::Future;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::cmd::Run;
 use crate::cmd::collect::{Whom, exit, prepare};
 use crate::cmd::figures::{FIGURES, Row, rows, spread, spreads};
+use crate::cmd::units;
 use crate::context::Context;
 use crate::dispatch::report::Report;
 use crate::exit::{Exit, usage};
@@ -19,8 +20,8 @@ use crate::render::{Cell, Column, Style, Table, plural};
 /// Arguments of `muster stats`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stats {
-    /// The collector
-    #[arg(default_value = "host", value_parser = ["host"])]
+    /// The collector: `host`, or `services` for each unit over all its hosts
+    #[arg(default_value = "host", value_parser = ["host", "services"])]
     collector: String,
     /// Aggregate for each value of this label or fact (`host`: for each host)
     #[arg(long, value_name = "LABEL")]
@@ -49,6 +50,11 @@ impl Run for Stats {
         let values = self.values(&sitting.desk.known()?)?;
         let done = sitting.ask(&order, false).await?;
         let report = Report::of_wait(&done.request, &done.waiting, None);
+        if self.collector == "services" {
+            self.show_units(context, &report, &values)?;
+            sitting.desk.close().await;
+            return Ok(exit(&done));
+        }
         let groups = groups(rows(&report), &values);
         context.show_list(&groups, |style| {
             let mut text = table(&groups, self.by.as_deref(), style);
@@ -62,6 +68,26 @@ impl Run for Stats {
 }
 
 impl Stats {
+    /// Each unit over its hosts; with `--by`, over those of each value of the label.
+    fn show_units(
+        &self,
+        context: &Context,
+        report: &Report,
+        values: &BTreeMap<HostId, String>,
+    ) -> Result<()> {
+        let fleet = units::fleet(report, values);
+        context.show_list(&fleet, |style| {
+            let mut text = if fleet.is_empty() {
+                "no host that answered watches a unit\n".to_owned()
+            } else {
+                units::fleet_table(&fleet, self.by.as_deref(), style) + "\n"
+            };
+            text.push_str(&report.sum_line(style));
+            text.push('\n');
+            text
+        })
+    }
+
     /// The label's value at each host that has it.
     fn values(
         &self,

@@ -9,3 +9,5 @@
 
 pub mod fields;
 pub mod host;
+pub mod processes;
+pub mod services;
