@@ -9,6 +9,7 @@ use crate::job::{Ack, JobNote, JobOpened, JobRequest, JobResult, Mark, Output, P
 use crate::metric::Metrics;
 use crate::presence::Presence;
 use crate::snapshot::host::HostSnapshot;
+use crate::snapshot::keepalived::KeepalivedSnapshot;
 use crate::snapshot::processes::ProcessesSnapshot;
 use crate::snapshot::services::ServicesSnapshot;
 
@@ -28,6 +29,7 @@ pub fn schemas() -> Vec<(String, Schema)> {
         message::<Mark>(),
         message::<Probe>(),
         ("snapshot.host".to_owned(), of::<HostSnapshot>()),
+        ("snapshot.keepalived".to_owned(), of::<KeepalivedSnapshot>()),
         ("snapshot.processes".to_owned(), of::<ProcessesSnapshot>()),
         ("snapshot.services".to_owned(), of::<ServicesSnapshot>()),
     ]

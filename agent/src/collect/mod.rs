@@ -5,6 +5,7 @@
 //! scheduler or any other collector. Time is passed in.
 
 pub mod host;
+pub mod keepalived;
 pub mod processes;
 pub mod schedule;
 pub mod services;
@@ -27,7 +28,12 @@ pub use section::{Built, Timing, build_all};
 pub use wake::Wake;
 
 /// Every collector there is, in the order in which `collect` prints them.
-pub static COLLECTORS: &[Spec] = &[host::SPEC, processes::SPEC, services::SPEC];
+pub static COLLECTORS: &[Spec] = &[
+    host::SPEC,
+    keepalived::SPEC,
+    processes::SPEC,
+    services::SPEC,
+];
 
 /// What the agent knows of a collector before it exists.
 #[derive(Debug)]

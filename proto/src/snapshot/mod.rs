@@ -9,5 +9,6 @@
 
 pub mod fields;
 pub mod host;
+pub mod keepalived;
 pub mod processes;
 pub mod services;
