@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::action::{self, ActionContext, HostFacts, Lvs, SnapshotSource, Snapshots as Collected};
 use crate::boot::{self, LastBoot};
+use crate::collect::keepalived::Control;
 use crate::collect::schedule::{Collectors, Schedule};
 use crate::config::Config;
 use crate::facts::Facts;
@@ -360,6 +361,7 @@ fn runner(
         desk,
         scripts: config.scripts.clone(),
         services: config.services.clone(),
+        keepalived: Control::of(&config.roots, config.collect.get("keepalived")),
         lvs: Lvs::new(&config.roots.proc, &config.state_dir),
         run_dir: run_dir(config),
     };

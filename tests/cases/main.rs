@@ -14,6 +14,7 @@ mod chaos;
 mod cli;
 mod harness;
 mod jobs;
+mod keepalived;
 mod link;
 mod node_api;
 mod outage;

@@ -8,6 +8,7 @@ mod desk;
 mod facts;
 mod job_cancel;
 mod job_status;
+mod keepalived;
 mod lvs;
 mod output;
 mod ping;
@@ -29,6 +30,8 @@ use muster_proto::job::{Args, Reason, ReasonCode};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::collect::keepalived::Control;
 
 pub(crate) use desk::Question;
 pub use desk::{DeskWindow, JobDesk, JobWhere, desk};
@@ -101,6 +104,16 @@ pub static ACTIONS: &[Row] = &[
         name: "lvs.weight",
         lane: Lane::Work,
         build: lvs::weight,
+    },
+    Row {
+        name: "keepalived.check",
+        lane: Lane::Work,
+        build: keepalived::check,
+    },
+    Row {
+        name: "keepalived.reload",
+        lane: Lane::Work,
+        build: keepalived::reload,
     },
     Row {
         name: "ping",
@@ -269,6 +282,8 @@ pub struct ActionContext {
     pub scripts: Scripts,
     /// The services that may be acted upon.
     pub services: Services,
+    /// The host's keepalived.
+    pub keepalived: Control,
     /// The load balancer in the kernel.
     pub lvs: Lvs,
     /// A directory of the agent's own, for the copies of scripts that are running.

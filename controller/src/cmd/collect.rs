@@ -10,6 +10,7 @@ use crate::cmd::Run;
 use crate::cmd::figures::{FIGURES, Row, rows, spread};
 use crate::cmd::sitting::{Sitting, preview, show_report, span, target};
 use crate::cmd::units;
+use crate::cmd::virtual_routers::{node_text, nodes};
 use crate::context::Context;
 use crate::dispatch::account::{Patience, exit_of};
 use crate::dispatch::live::Done;
@@ -18,8 +19,8 @@ use crate::dispatch::report::{HostReport, Report};
 use crate::exit::Exit;
 use crate::render::{Cell, Column, Format, Style, Table, Tone, clean};
 
-/// Collectors with a table of their own.
-const HAVE_TABLES: &[&str] = &["host", "processes", "services"];
+/// Collectors with a table or a text of their own.
+const HAVE_TABLES: &[&str] = &["host", "keepalived", "processes", "services"];
 
 /// Arguments of `muster collect`.
 #[derive(Debug, clap::Args)]
@@ -125,6 +126,9 @@ fn text(report: &Report, style: &Style) -> String {
         text.push('\n');
     }
     text.push_str(&units::text(report, style));
+    for node in nodes(report) {
+        text.push_str(&node_text(&node));
+    }
     for host in &report.hosts {
         write_others(&mut text, host);
     }

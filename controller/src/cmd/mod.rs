@@ -16,6 +16,7 @@ mod run;
 mod sitting;
 mod stats;
 mod units;
+mod virtual_routers;
 mod watch;
 
 use std::future::Future;

@@ -12,6 +12,7 @@ use crate::cmd::Run;
 use crate::cmd::collect::{Whom, exit, prepare};
 use crate::cmd::figures::{FIGURES, Row, rows, spread, spreads};
 use crate::cmd::units;
+use crate::cmd::virtual_routers::{self, Node, Router, nodes};
 use crate::context::Context;
 use crate::dispatch::report::Report;
 use crate::exit::{Exit, usage};
@@ -20,8 +21,9 @@ use crate::render::{Cell, Column, Style, Table, plural};
 /// Arguments of `muster stats`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stats {
-    /// The collector: `host`, or `services` for each unit over all its hosts
-    #[arg(default_value = "host", value_parser = ["host", "services"])]
+    /// The collector: `host`, `keepalived` for the master of each virtual router, or `services` for each unit over all
+    /// its hosts
+    #[arg(default_value = "host", value_parser = ["host", "keepalived", "services"])]
     collector: String,
     /// Aggregate for each value of this label or fact (`host`: for each host)
     #[arg(long, value_name = "LABEL")]
@@ -55,6 +57,11 @@ impl Run for Stats {
             sitting.desk.close().await;
             return Ok(exit(&done));
         }
+        if self.collector == "keepalived" {
+            self.show_virtual_routers(context, &report, &values)?;
+            sitting.desk.close().await;
+            return Ok(exit(&done));
+        }
         let groups = groups(rows(&report), &values);
         context.show_list(&groups, |style| {
             let mut text = table(&groups, self.by.as_deref(), style);
@@ -82,6 +89,35 @@ impl Stats {
             } else {
                 units::fleet_table(&fleet, self.by.as_deref(), style) + "\n"
             };
+            text.push_str(&report.sum_line(style));
+            text.push('\n');
+            text
+        })
+    }
+
+    /// Who is master of each virtual router; with `--by`, among the hosts of each value of the label.
+    fn show_virtual_routers(
+        &self,
+        context: &Context,
+        report: &Report,
+        values: &BTreeMap<HostId, String>,
+    ) -> Result<()> {
+        let nodes = nodes(report);
+        let mut parts: BTreeMap<Option<&str>, Vec<&Node>> = BTreeMap::new();
+        for node in &nodes {
+            let value = values.get(&node.host).map(String::as_str);
+            parts.entry(value).or_default().push(node);
+        }
+        let routers: Vec<Router> = parts
+            .into_iter()
+            .flat_map(|(value, part)| virtual_routers::over(&part, value))
+            .collect();
+        context.show_list(&routers, |style| {
+            let mut text = match routers.is_empty() {
+                true => "no host that answered has a VRRP instance\n".to_owned(),
+                false => virtual_routers::table(&routers, style),
+            };
+            text.push('\n');
             text.push_str(&report.sum_line(style));
             text.push('\n');
             text

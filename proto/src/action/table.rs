@@ -34,6 +34,12 @@ const fn read(name: &'static str, summary: &'static str, args: &'static [ArgSpec
     }
 }
 
+const DAEMON: ArgSpec = optional(
+    "daemon",
+    NAME,
+    "which keepalived, where several run: its name in the snapshot",
+);
+
 const UNIT: &[ArgSpec] = &[required(
     "unit",
     NAME,
@@ -206,6 +212,27 @@ pub static ACTIONS: &[ActionSpec] = &[
             FORCE,
         ],
     ),
+    read(
+        "keepalived.check",
+        "have keepalived test the configuration that it would read",
+        &[DAEMON],
+    ),
+    ActionSpec {
+        name: "keepalived.reload",
+        summary: "test keepalived's configuration, have it taken in, and tell what changed",
+        effect: Effect::Change,
+        idempotent: false,
+        dry_run: true,
+        run_limit_ms: 60_000,
+        args: &[
+            DAEMON,
+            optional(
+                "force",
+                ArgKind::Flag,
+                "reload also where the test finds errors",
+            ),
+        ],
+    },
     read("ping", "answer at once", &[]),
     ActionSpec {
         name: "script.run",

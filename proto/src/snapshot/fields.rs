@@ -6,6 +6,7 @@
 //! snapshot apart accordingly. A test holds the tables against the types: a figure is declared, or left out for a reason.
 
 mod host;
+mod keepalived;
 pub mod prometheus;
 #[cfg(test)]
 #[expect(
@@ -33,7 +34,7 @@ pub struct Declared {
 }
 
 /// Every collector whose snapshots are declared.
-pub static DECLARED: &[&Declared] = &[&host::DECLARED];
+pub static DECLARED: &[&Declared] = &[&host::DECLARED, &keepalived::DECLARED];
 
 /// The figures of one object, or of each object of a list.
 #[derive(Debug)]

@@ -202,18 +202,25 @@ fn open(path: &Path, owner: u32) -> io::Result<(File, Stamp)> {
     Ok((file, stamp))
 }
 
+/// Those that have come. They are no longer awaited.
+pub(super) fn look(awaited: &mut Vec<Awaited>) -> Vec<Dump> {
+    let mut dumps = Vec::new();
+    awaited.retain_mut(|file| match file.look() {
+        Some(dump) => {
+            dumps.push(dump);
+            false
+        }
+        None => true,
+    });
+    dumps
+}
+
 /// Waits for all of them, at most so long. Gives those that came; those that did not are left in `awaited`.
 pub(super) fn wait(awaited: &mut Vec<Awaited>, limit: Duration) -> Vec<Dump> {
     let until = Instant::now() + limit;
     let mut dumps = Vec::new();
     loop {
-        awaited.retain_mut(|file| match file.look() {
-            Some(dump) => {
-                dumps.push(dump);
-                false
-            }
-            None => true,
-        });
+        dumps.append(&mut look(awaited));
         if awaited.is_empty() || Instant::now() >= until {
             return dumps;
         }

@@ -14,7 +14,7 @@ use super::NAME;
 pub(super) const DAEMONS_MAX: usize = 16;
 
 /// The section, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Config {
     pub(super) signals: bool,
     pub(super) wait: Duration,

@@ -2,6 +2,7 @@
 
 mod show;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ use super::{signals, topic};
 
 /// Between two requests at the least, however often a run is asked for: writing its files holds up keepalived.
 const ASK_GAP_MS: u64 = 2_000;
+/// How long a child is gone before that is told.
+const LOST_MS: u64 = 5_000;
+/// The same after news from a FIFO, which its files say more about.
+const NEWS_GAP_MS: u64 = 250;
 
 /// A keepalived, from the moment that it was first seen.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub(super) struct Watched {
     config: Option<String>,
     family: Vec<Process>,
     respawns: u64,
+    /// Children that were there and are not, by role.
+    lost: BTreeMap<&'static str, Lost>,
     book: Book,
     fifos: Vec<FifoReader>,
     fifos_started: bool,
@@ -45,6 +52,14 @@ pub(super) struct Watched {
     late: bool,
 }
 
+/// A child that is gone.
+#[derive(Debug)]
+struct Lost {
+    pid: u32,
+    since_ms: u64,
+    told: bool,
+}
+
 /// What a run has at hand for every daemon.
 pub(super) struct Run<'a> {
     pub(super) processes: &'a Processes,
@@ -52,6 +67,8 @@ pub(super) struct Run<'a> {
     pub(super) signals: bool,
     pub(super) wait: Duration,
     pub(super) now: SampleTime,
+    /// Whether nothing was looked at before.
+    pub(super) first: bool,
     pub(super) errors: Vec<(String, String)>,
     pub(super) changes: Vec<Change>,
 }
@@ -67,6 +84,7 @@ impl Watched {
             config: None,
             family: Vec::new(),
             respawns: 0,
+            lost: BTreeMap::new(),
             book: Book::new(prefix),
             fifos: Vec::new(),
             fifos_started: false,
@@ -117,7 +135,8 @@ impl Watched {
         let (heard, fifos): (Vec<Vec<Heard>>, Vec<_>) =
             self.fifos.iter().map(FifoReader::take).unzip();
         let heard = heard.concat();
-        let dumps = self.ask(run);
+        let news = heard.iter().any(|heard| !heard.replayed);
+        let dumps = self.ask(run, news);
         let mut changes = self.book.hear(&heard);
         changes.extend(self.take(dumps, run));
         for change in &mut changes {
@@ -146,7 +165,8 @@ impl Watched {
             (before, Some(parent))
                 if !before.as_ref().is_some_and(|before| same(before, parent)) =>
             {
-                if self.was_seen {
+                // What is there at the first look may have been there for long.
+                if self.was_seen || !run.first {
                     let old = before.as_ref().map(|before| before.pid);
                     let draft = process_draft(topic::STARTED, "keepalived", old, Some(parent.pid));
                     self.push(
@@ -168,47 +188,60 @@ impl Watched {
             self.config = Some(parent.config().to_owned());
         }
         self.parent = found;
-        // A child that is gone for a moment is remembered, so that the one in its place is known as such.
-        for old in std::mem::take(&mut self.family) {
-            let kept = self.parent.is_some()
-                && before_of(&family, &old.role).is_none()
-                && old.role != "child";
-            if kept && self.family.len() < family.len() + 3 {
-                self.family.push(Process { pid: 0, ..old });
+        self.family = family;
+    }
+
+    /// Children that others have taken the place of, and those that nobody has. A keepalived that stops loses them
+    /// before it is gone itself, and one that starts a child again does so at once.
+    fn see_children(&mut self, run: &mut Run<'_>, family: &[Process]) {
+        for role in ["vrrp", "checker", "bfd"] {
+            let pid = |family: &[Process]| {
+                let known = family.iter().find(|process| process.role == role);
+                known.map(|process| process.pid)
+            };
+            let old = match (pid(&self.family), pid(family)) {
+                (Some(old), Some(new)) if old != new => Some((old, new)),
+                (Some(old), None) => {
+                    let since_ms = run.now.mono_ms;
+                    let lost = Lost {
+                        pid: old,
+                        since_ms,
+                        told: false,
+                    };
+                    self.lost.insert(role, lost);
+                    None
+                }
+                (None, Some(new)) => self.lost.remove(role).map(|lost| (lost.pid, new)),
+                (None, None) => {
+                    self.miss(role, run);
+                    None
+                }
+                _ => None,
+            };
+            if let Some((old, new)) = old {
+                self.respawns += 1;
+                let name = &self.name;
+                let says =
+                    format!("the {role} process of {name} died and was started again, pid {new}");
+                let draft = process_draft(topic::RESPAWNED, role, Some(old), Some(new));
+                self.push(run, draft.says(says));
             }
-        }
-        self.family.splice(0..0, family);
-        if self.parent.is_none() {
-            self.family.clear();
         }
     }
 
-    fn see_children(&mut self, run: &mut Run<'_>, family: &[Process]) {
-        let roles = ["vrrp", "checker", "bfd"];
-        for role in roles {
-            let old = before_of(&self.family, role).map(|process| process.pid);
-            let new = before_of(family, role).map(|process| process.pid);
-            match (old, new) {
-                (Some(old), Some(new)) if old != new => {
-                    self.respawns += 1;
-                    let draft =
-                        process_draft(topic::RESPAWNED, role, (old > 0).then_some(old), Some(new));
-                    let says = format!(
-                        "the {role} process of {} died and was started again, pid {new}",
-                        self.name
-                    );
-                    self.push(run, draft.says(says));
-                }
-                (Some(old), None) if old > 0 => {
-                    let draft = process_draft(topic::STOPPED, role, Some(old), None);
-                    self.push(
-                        run,
-                        draft.says(format!("the {role} process of {} is gone", self.name)),
-                    );
-                }
-                _ => {}
-            }
+    /// Tells of a child that has been gone for a while.
+    fn miss(&mut self, role: &'static str, run: &mut Run<'_>) {
+        let now = run.now.mono_ms;
+        let Some(lost) = self.lost.get_mut(role) else {
+            return;
+        };
+        if lost.told || now.saturating_sub(lost.since_ms) < LOST_MS {
+            return;
         }
+        lost.told = true;
+        let draft = process_draft(topic::STOPPED, role, Some(lost.pid), None);
+        let says = format!("the {role} process of {} is gone", self.name);
+        self.push(run, draft.says(says));
     }
 
     fn push(&self, run: &mut Run<'_>, draft: Draft) {
@@ -224,17 +257,19 @@ impl Watched {
         self.counted = None;
         self.asked_ms = None;
         self.late = false;
+        self.lost.clear();
     }
 
     /// Asks for its files and gives those that are newer than what is known.
-    fn ask(&mut self, run: &mut Run<'_>) -> Vec<Dump> {
+    fn ask(&mut self, run: &mut Run<'_>, news: bool) -> Vec<Dump> {
         let Some(parent) = self.parent.clone() else {
             return Vec::new();
         };
         let now = run.now.mono_ms;
+        let gap = if news { NEWS_GAP_MS } else { ASK_GAP_MS };
         let soon = self
             .asked_ms
-            .is_some_and(|asked| now.saturating_sub(asked) < ASK_GAP_MS);
+            .is_some_and(|asked| now.saturating_sub(asked) < gap);
         if soon {
             return Vec::new();
         }
@@ -280,11 +315,7 @@ impl Watched {
 
     /// The files that its processes write. Where it can't be told which processes there are, each of them.
     fn expected(&self, counters: Kind) -> Vec<Kind> {
-        let is = |role: &str| {
-            self.family
-                .iter()
-                .any(|process| process.role == role && process.pid > 0)
-        };
+        let is = |role: &str| self.family.iter().any(|process| process.role == role);
         let unclear = is("child") || !(is("vrrp") || is("checker") || is("bfd"));
         let mut kinds = Vec::new();
         if is("vrrp") || unclear {
@@ -385,10 +416,6 @@ impl Watched {
                 .insert("reason".to_owned(), Value::from(reason));
         }
     }
-}
-
-fn before_of<'a>(family: &'a [Process], role: &str) -> Option<&'a Process> {
-    family.iter().find(|process| process.role == role)
 }
 
 fn process_draft(topic: topic::Topic, role: &str, old: Option<u32>, new: Option<u32>) -> Draft {

@@ -26,6 +26,7 @@ mod ask;
 mod book;
 mod conf;
 mod config;
+mod control;
 mod daemon;
 mod draft;
 mod dump;
@@ -45,6 +46,8 @@ use std::time::Duration;
 
 use muster_proto::snapshot::host::PartError;
 use muster_proto::snapshot::keepalived::KeepalivedSnapshot;
+
+pub use self::control::{Control, Request, State, Target};
 
 use self::config::{Config, DAEMONS_MAX};
 use self::daemon::{Run, Watched};
@@ -68,6 +71,8 @@ const NAME: &str = "keepalived";
 
 /// Between two looks through all processes, which takes some ten milliseconds per thousand of them.
 const SCAN_GAP_MS: u64 = 60_000;
+/// The same while one that the config speaks of is not found.
+const WANTED_GAP_MS: u64 = 2_000;
 /// Errors that one snapshot carries at the most.
 const ERRORS_MAX: usize = 64;
 
@@ -80,6 +85,8 @@ struct Keepalived {
     wake: Wake,
     watched: Vec<Watched>,
     scanned_ms: Option<u64>,
+    /// Nothing has been looked at yet.
+    first: bool,
 }
 
 impl Keepalived {
@@ -108,6 +115,7 @@ impl Keepalived {
             wake: context.wake.clone(),
             watched,
             scanned_ms: None,
+            first: true,
         })
     }
 
@@ -120,6 +128,7 @@ impl Keepalived {
             signals: self.config.signals,
             wait: self.config.wait,
             now,
+            first: std::mem::take(&mut self.first),
             errors: Vec::new(),
             changes: Vec::new(),
         };
@@ -163,18 +172,24 @@ impl Keepalived {
         if !searched {
             return found;
         }
-        let due = self
-            .scanned_ms
-            .is_none_or(|scanned| now.mono_ms.saturating_sub(scanned) >= SCAN_GAP_MS);
-        let lost = self
+        let mut missing = self
             .watched
             .iter()
             .zip(&found)
-            .any(|(watched, found)| watched.parent().is_some() && found.is_none());
-        if due || lost {
+            .filter(|(_, found)| found.is_none());
+        let lost = missing
+            .clone()
+            .any(|(watched, _)| watched.parent().is_some());
+        let wanted = missing.any(|(watched, _)| !watched.files.fifos.is_empty());
+        let gap = if wanted { WANTED_GAP_MS } else { SCAN_GAP_MS };
+        let since = self
+            .scanned_ms
+            .map(|scanned| now.mono_ms.saturating_sub(scanned));
+        let all = lost || since.is_none_or(|since| since >= gap);
+        if all {
             self.scanned_ms = Some(now.mono_ms);
         }
-        for parent in self.processes.parents(due || lost) {
+        for parent in self.processes.parents(all) {
             if found.iter().flatten().all(|known| known.pid != parent.pid) {
                 self.assign(parent, &mut found);
             }

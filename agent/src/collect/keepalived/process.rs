@@ -259,7 +259,7 @@ impl Parent {
 }
 
 /// The value of an option in any of its forms: `-f FILE`, `-fFILE`, `--use-file FILE`, `--use-file=FILE`.
-fn option<'a>(args: &'a [String], short: &str, long: &str) -> Option<&'a str> {
+pub(super) fn option<'a>(args: &'a [String], short: &str, long: &str) -> Option<&'a str> {
     let mut args = args.iter().skip(1);
     while let Some(arg) = args.next() {
         if arg == short || arg == long {

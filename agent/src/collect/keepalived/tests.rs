@@ -186,6 +186,28 @@ fn processes_files_and_what_becomes_of_them() {
 }
 
 #[test]
+fn a_child_that_stays_away_is_told_once() {
+    let host = Host::new();
+    let mut collector = host.collector("");
+    collector.sample(at(0));
+    host.keepalived(100, "/etc/keepalived/keepalived.conf");
+    let (_, changes) = collector.sample(at(60));
+    assert_eq!(topics(&changes), ["keepalived.process.started keepalived"]);
+    host.remove(101);
+    host.write("proc/100/task/100/children", "102 ");
+    let mut told = Vec::new();
+    for seconds in [62, 64, 66, 68, 70, 80] {
+        told.extend(topics(&collector.sample(at(seconds)).1));
+    }
+    assert_eq!(told, ["keepalived.process.stopped vrrp"]);
+    let command = "/usr/sbin/keepalived -r /run/v100 -c /run/c100";
+    host.family(100, 121, 102, command);
+    let (snapshot, changes) = collector.sample(at(82));
+    assert_eq!(topics(&changes), ["keepalived.process.respawned vrrp"]);
+    assert_eq!(snapshot.daemons.first().unwrap().respawns, 1);
+}
+
+#[test]
 fn several_are_told_apart() {
     let host = Host::new();
     host.keepalived(100, "/etc/one.conf");

@@ -15,12 +15,7 @@ impl Watched {
             name: self.name.clone(),
             running: self.parent.is_some(),
             version: self.version.clone(),
-            processes: self
-                .family
-                .iter()
-                .filter(|process| process.pid > 0)
-                .cloned()
-                .collect(),
+            processes: self.family.clone(),
             respawns: self.respawns,
             dumps: Dumps {
                 vrrp_at_ms: self.vrrp.as_ref().map(|known| known.1),
