@@ -1,6 +1,8 @@
 //! The one file that wires the agent: it makes the parts, joins them, starts them, and stops them in order: no more
 //! work is taken, what was taken is brought to an end and sent, goodbye, and the files are closed.
 
+mod logs;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -28,6 +30,7 @@ use crate::presence::PresenceSource;
 use crate::publish::{OutboxCounters, OutboxPublisher, Snapshots, Wire, open_session};
 use crate::report;
 use crate::state::{self, NewEvent, State, StateConfig};
+use crate::tail;
 use crate::tick::Grid;
 
 /// The agent's version.
@@ -211,6 +214,11 @@ impl Agent {
             job_counters,
             outbox: outbox.clone(),
             snapshots: snapshots.clone(),
+            logs: config
+                .tail
+                .iter()
+                .map(|tail| tail.counters.clone())
+                .collect(),
             link_counters: Arc::default(),
             started: Instant::now(),
         };
@@ -265,6 +273,7 @@ impl Agent {
 
         let work = Work {
             link,
+            logs: logs::StateSink::new(self.state, self.config.outbox.bytes_max.0),
             config: self.config,
             incoming: self.incoming,
             schedule: self.schedule,
@@ -278,6 +287,7 @@ impl Agent {
 
 /// What brings work, not yet running.
 struct Work {
+    logs: Arc<logs::StateSink>,
     config: Config,
     link: Link,
     incoming: mpsc::Receiver<Incoming>,
@@ -319,6 +329,8 @@ impl Work {
                 drop(facts);
             }),
         );
+        let logs = tail::run(self.config.tail, self.logs, stop.clone());
+        work.start("logs", done(logs));
         if let Some(listen) = self.config.http.listen {
             let serve = http::serve(listen, self.config.http, self.health);
             work.start("http", until(stop.clone(), serve));

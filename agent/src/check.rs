@@ -15,6 +15,7 @@ use rustix::fs::{Access, access};
 use crate::action;
 use crate::config::Config;
 use crate::http::Token;
+use crate::tail;
 
 /// How a check came out, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,6 +130,10 @@ async fn local(config: &Config, checks: &mut Checks<'_>) -> io::Result<()> {
             Verdict::Warning,
             outcome.map_err(|why| format!("{name}: {why}")),
         )?;
+    }
+    for (section, outcome) in config.tail.iter().flat_map(tail::check) {
+        let named = |what: String| format!("{section}: {what}");
+        checks.judge("logs", Verdict::Warning, outcome.map(named).map_err(named))?;
     }
     for outcome in action::check_services(&config.services).await {
         checks.judge("service", Verdict::Warning, outcome)?;

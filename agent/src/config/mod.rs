@@ -18,6 +18,7 @@ use crate::action::{Scripts, Services};
 use crate::collect::HostRoots;
 use crate::job::{Access, JobsSection};
 use crate::state::OutboxSection;
+use crate::tail;
 
 pub use self::error::ConfigError;
 pub use self::sample::sample;
@@ -56,6 +57,8 @@ pub struct Config {
     pub services: Services,
     /// The scripts that `script.run` may run, by name.
     pub scripts: Scripts,
+    /// The logs that are followed.
+    pub tail: Vec<tail::Section>,
     /// Where the host's files are.
     pub roots: HostRoots,
 }

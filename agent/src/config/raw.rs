@@ -20,6 +20,7 @@ use crate::job::{Access, JobsSection, KeySection, PolicySection};
 use crate::state::{
     OUTBOX_AGE_MAX_MS_DEFAULT, OUTBOX_BYTES_MAX_DEFAULT, OUTBOX_BYTES_MAX_LEAST, OutboxSection,
 };
+use crate::tail;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -47,6 +48,7 @@ pub(super) struct RawConfig {
     collect: BTreeMap<String, toml::Table>,
     services: RawServices,
     scripts: BTreeMap<String, RawScript>,
+    tail: Vec<toml::Table>,
     roots: RawRoots,
 }
 
@@ -68,6 +70,7 @@ impl Default for RawConfig {
             collect: BTreeMap::new(),
             services: RawServices::default(),
             scripts: BTreeMap::new(),
+            tail: Vec::new(),
             roots: RawRoots::default(),
         }
     }
@@ -225,6 +228,8 @@ impl RawConfig {
             collect: self.collect,
             services: self.services.check(),
             scripts,
+            tail: tail(self.tail)
+                .map_err(|(number, what)| source.wrong_item("tail", number, what))?,
             roots,
         })
     }
@@ -302,6 +307,23 @@ fn own_name() -> Result<HostId, String> {
     name.parse().map_err(|error| {
         format!("the machine's own name can't be used ({error}); set the key `host`")
     })
+}
+
+/// The sections; what is wrong with which, counted from 1.
+fn tail(tables: Vec<toml::Table>) -> Result<Vec<tail::Section>, (usize, String)> {
+    let mut sections: Vec<tail::Section> = Vec::new();
+    for (at, table) in tables.into_iter().enumerate() {
+        let wrong = |what: String| (at + 1, what);
+        let section = tail::section(table).map_err(wrong)?;
+        if sections.iter().any(|other| other.name == section.name) {
+            let name = &section.name;
+            return Err(wrong(format!(
+                "name: there are two sections {name:?}; each needs its own"
+            )));
+        }
+        sections.push(section);
+    }
+    Ok(sections)
 }
 
 fn labels(labels: &BTreeMap<String, String>) -> Result<(), (String, String)> {

@@ -72,6 +72,18 @@ const WRONG: &[(&str, &str)] = &[
         "agent.toml:3:1: unknown key `lisen`; did you mean `listen`?",
     ),
     (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[[tail]]\nname = \"b\"\npaths = [\"b\"]\n",
+        "agent.toml:5:1: paths: expected a path that begins with /, found \"b\"",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[[tail]]\nname = \"a\"\npaths = [\"/b\"]\npacks = [\"sshd\"]\n",
+        "agent.toml:5:1: name: there are two sections \"a\"",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\nencoding = \"klingon\"\npacks = [\"sshd\"]\n",
+        "agent.toml:1:1: encoding: expected \"auto\" or an encoding's name",
+    ),
+    (
         "[http]\n  listen = \"9418\"",
         "agent.toml:2:12: listen: expected an address and a port such as \"127.0.0.1:9418\", or \"\" for none, found \"9418\"",
     ),

@@ -1,11 +1,12 @@
 //! `/metrics`: the agent's own figures, written at each scrape from what the parts count anyway.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use muster_link::LinkStatus;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -14,6 +15,7 @@ use prometheus_client::registry::Registry;
 use super::Health;
 use super::figures::Figures;
 use crate::app::VERSION;
+use crate::tail::SectionCounters;
 
 /// The text of a scrape; `snapshots`: with the figures of the collectors.
 pub(super) fn text(health: &Health, snapshots: bool) -> Result<String, fmt::Error> {
@@ -51,6 +53,7 @@ impl Collector for Scrape {
         self.outbox(&mut page)?;
         self.link(&mut page)?;
         self.jobs(&mut page)?;
+        self.logs(&mut page)?;
         self.collectors(&mut page)
     }
 }
@@ -58,7 +61,7 @@ impl Collector for Scrape {
 impl Scrape {
     fn outbox(&self, page: &mut Page<'_>) -> fmt::Result {
         let state = self.0.state.borrow().clone();
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         page.gauge(
             "outbox_records",
             "Messages that wait to be sent",
@@ -158,6 +161,53 @@ impl Scrape {
         page.counters("jobs", "What happened to jobs", &samples)
     }
 
+    fn logs(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sections = &self.0.logs;
+        let each = |value: fn(&SectionCounters) -> &AtomicU64| -> Vec<_> {
+            let sample = |section: &Arc<SectionCounters>| {
+                let label = vec![("section", section.name.clone())];
+                (label, value(section).load(Ordering::Relaxed))
+            };
+            sections.iter().map(sample).collect()
+        };
+        let gauge = |samples: Vec<(_, u64)>| -> Vec<(_, f64)> {
+            let float = |(label, value)| (label, lossy(value));
+            samples.into_iter().map(float).collect()
+        };
+        let lag = gauge(each(|section| &section.lag_bytes));
+        page.gauges(
+            "log_lag_bytes",
+            "Bytes of logs that are there and not read",
+            &lag,
+        )?;
+        let files = gauge(each(|section| &section.files));
+        page.gauges("log_files", "Files that are followed", &files)?;
+        let bytes = each(|section| &section.bytes);
+        page.counters("log_bytes", "Bytes of logs that were read", &bytes)?;
+        let lines = each(|section| &section.lines);
+        page.counters("log_lines", "Lines in them", &lines)?;
+        let hits = each(|section| &section.hits);
+        page.counters(
+            "log_hits",
+            "Lines in which a rule may have found something",
+            &hits,
+        )?;
+        let events = each(|section| &section.events);
+        page.counters("log_events", "Events that came of them", &events)?;
+        let truncated = each(|section| &section.truncated);
+        page.counters(
+            "log_truncated",
+            "Lines among them that were too long and were cut",
+            &truncated,
+        )?;
+        let lost = each(|section| &section.lost_bytes);
+        page.counters(
+            "log_lost_bytes",
+            "Bytes of logs that were gone before they were read",
+            &lost,
+        )
+    }
+
     fn collectors(&self, page: &mut Page<'_>) -> fmt::Result {
         let board = self.0.board.borrow().clone();
         let label = |name: &&'static str| vec![("collector", *name)];
@@ -204,8 +254,6 @@ impl Scrape {
 /// Writes one metric after the other.
 struct Page<'a>(DescriptorEncoder<'a>);
 
-type Labels = Vec<(&'static str, &'static str)>;
-
 impl Page<'_> {
     fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let encoder = self
@@ -214,7 +262,12 @@ impl Page<'_> {
         ConstGauge::new(value).encode(encoder)
     }
 
-    fn gauges(&mut self, name: &str, help: &str, samples: &[(Labels, f64)]) -> fmt::Result {
+    fn gauges<Labels: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Labels, f64)],
+    ) -> fmt::Result {
         let mut family = self
             .0
             .encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -238,7 +291,12 @@ impl Page<'_> {
         ConstCounter::new(value).encode(encoder)
     }
 
-    fn counters(&mut self, name: &str, help: &str, samples: &[(Labels, u64)]) -> fmt::Result {
+    fn counters<Labels: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Labels, u64)],
+    ) -> fmt::Result {
         let mut family = self
             .0
             .encode_descriptor(name, help, None, MetricType::Counter)?;

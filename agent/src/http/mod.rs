@@ -39,6 +39,7 @@ use crate::config::HttpSection;
 use crate::job::{JobCounters, JobsStatus};
 use crate::publish::{OutboxCounters, Snapshots};
 use crate::state::StateStatus;
+use crate::tail::SectionCounters;
 
 /// Pause before a port that is in use is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(10);
@@ -59,6 +60,7 @@ pub(crate) struct Health {
     pub(crate) job_counters: Arc<JobCounters>,
     pub(crate) outbox: Arc<OutboxCounters>,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) logs: Arc<[Arc<SectionCounters>]>,
     pub(crate) link_counters: Arc<LinkCounters>,
     pub(crate) started: Instant,
 }

@@ -11,7 +11,7 @@ use super::digest::Digest;
 use super::glob::Found;
 use super::lane::Lane;
 use super::notice;
-use super::part::{Part, written_ms};
+use super::part::{Part, id_of, written_ms};
 use super::recover::{self, Remains};
 use super::section::{Section, Start};
 use super::{AlertStates, Change, RateLimits, TailEvent, names};
@@ -127,6 +127,9 @@ impl Followed {
                 continue;
             }
             self.gone.insert(place.id);
+            if std::fs::metadata(&path).is_ok_and(|meta| id_of(&meta) == place.id) {
+                continue; // the patterns have changed: nobody asks for it any more
+            }
             let remains = recover::remains(&place, &known);
             if remains.same.is_none() {
                 // It was gone before it was seen again: nobody knows what came to be written in between.

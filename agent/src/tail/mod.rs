@@ -6,6 +6,7 @@
 
 mod alerts;
 mod charset;
+mod check;
 mod counters;
 mod cursor;
 mod digest;
@@ -36,18 +37,31 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use muster_proto::event::Severity;
 use serde_json::Value;
 
 pub use alerts::AlertStates;
+pub use check::check;
 pub use counters::SectionCounters;
 pub use engine::{Engine, Pass, WRITER, Wanted};
 pub use followed::Now;
 pub use limits::RateLimits;
 pub use section::{Section, Start};
 pub use task::run;
+
+/// Reads a `[[tail]]` table of the configuration with its rules.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn section(table: toml::Table) -> Result<Section, String> {
+    Section::parse(table, |name, rest| {
+        let rules = rules::RuleSet::parse(name, rest).map_err(|error| error.to_string())?;
+        Ok(Arc::new(rules))
+    })
+}
 
 /// Where a line came from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -36,6 +36,9 @@ const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 /// Follows the files of `sections` until `stop`; events and places go to `sink`.
 pub async fn run(sections: Vec<Section>, sink: Arc<dyn Sink>, stop: CancellationToken) {
+    if sections.is_empty() {
+        stop.cancelled().await;
+    }
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => return,

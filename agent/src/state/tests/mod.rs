@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod full;
 mod jobs;
+mod tail;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -151,3 +151,22 @@ fn the_next_file_has_the_inode_of_the_last() {
     assert_eq!(host.inode("a.log"), before);
     assert_eq!(host.read(), want);
 }
+
+#[test]
+fn what_is_no_longer_asked_for_is_not_lost() {
+    let mut host = Host::of("*.log");
+    host.log("a.log", 0..50);
+    host.log("b.log", 0..50);
+    assert_eq!(host.read().len(), 10);
+    host.kill();
+    host.config = host.config.replace("*.log", "a.log");
+    assert!(host.read().is_empty());
+    assert_eq!(host.lost(), None);
+    assert_eq!(
+        host.cursors
+            .keys()
+            .filter(|key| key.starts_with(b"place"))
+            .count(),
+        1
+    );
+}
