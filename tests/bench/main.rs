@@ -4,6 +4,7 @@ mod fanout;
 mod idle;
 mod limit;
 mod report;
+mod tail;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ enum Benchmark {
     Fanout(FanoutArguments),
     /// What one connected agent costs while nothing happens: resident memory, and CPU over a time.
     Idle(IdleArguments),
+    /// How fast logs become events, against grep and ripgrep; then to the broker, with the agent killed in the middle.
+    Tail(TailArguments),
     /// The bare consumers of `fanout`; it starts them itself.
     #[command(hide = true)]
     LimitAgents {
@@ -69,11 +72,32 @@ pub(crate) struct IdleArguments {
     rss_mib_max: Option<f64>,
 }
 
+/// Options of `tail`.
+#[derive(clap::Args)]
+pub(crate) struct TailArguments {
+    /// Size of the log, in MiB.
+    #[arg(long, default_value_t = 954)]
+    mib: u64,
+    /// Rounds of each kind; medians are over these.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Leave out the way to the broker.
+    #[arg(long)]
+    alone: bool,
+    /// Write the figures to this file, too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// End with exit code 1 if a goal is missed; wrong counts always end so.
+    #[arg(long)]
+    strict: bool,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let ended = match Arguments::parse().benchmark {
         Benchmark::Fanout(arguments) => fanout::run(&arguments).await,
         Benchmark::Idle(arguments) => idle::run(&arguments).await,
+        Benchmark::Tail(arguments) => tail::run(&arguments).await,
         Benchmark::LimitAgents { uri, agents } => limit::serve(&uri, agents).await.map(|()| true),
     };
     match ended {

@@ -19,3 +19,4 @@ mod link;
 mod node_api;
 mod outage;
 mod services;
+mod tail;

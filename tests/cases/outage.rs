@@ -77,7 +77,7 @@ async fn await_lines(agent: &Agent, file: &str, count: usize) -> Result<()> {
 }
 
 /// Every event of every host in the history, by its number on that host. Fails on a number with two messages.
-async fn history(broker: &Broker) -> Result<BTreeMap<String, BTreeMap<u64, Event>>> {
+pub(crate) async fn history(broker: &Broker) -> Result<BTreeMap<String, BTreeMap<u64, Event>>> {
     let (_connection, channel) = broker.channel().await?;
     channel.basic_qos(100, BasicQosOptions::default()).await?;
     let mut from_first = FieldTable::default();
@@ -92,12 +92,16 @@ async fn history(broker: &Broker) -> Result<BTreeMap<String, BTreeMap<u64, Event
     let end = envelope::encode(&Mark {
         reader: "test".to_owned(),
     })?;
+    // Its own: an earlier reader's end is in the history, too.
+    let end_id = muster_link::stamp::new_message_id().to_string();
     let publish = channel.basic_publish(
         "muster.events".into(),
         "job.mark.test".into(),
         lapin::options::BasicPublishOptions::default(),
         &end,
-        lapin::BasicProperties::default().with_type("test.end".into()),
+        lapin::BasicProperties::default()
+            .with_type("test.end".into())
+            .with_message_id(end_id.as_str().into()),
     );
     publish.await?.await?;
     let mut events: BTreeMap<String, BTreeMap<u64, Event>> = BTreeMap::new();
@@ -114,7 +118,11 @@ async fn history(broker: &Broker) -> Result<BTreeMap<String, BTreeMap<u64, Event
             .as_ref()
             .map_or("", |kind| kind.as_str());
         if kind == "test.end" {
-            return Ok(events);
+            let id = delivery.properties.message_id().as_ref();
+            if id.is_some_and(|id| id.as_str() == end_id) {
+                return Ok(events);
+            }
+            continue;
         }
         let Ok(event) = envelope::decode::<Event>(kind, &delivery.data) else {
             continue;
@@ -148,7 +156,7 @@ async fn history(broker: &Broker) -> Result<BTreeMap<String, BTreeMap<u64, Event
 }
 
 /// No number is missing in what a host has told.
-fn assert_gapless(host: &str, events: &BTreeMap<u64, Event>) {
+pub(crate) fn assert_gapless(host: &str, events: &BTreeMap<u64, Event>) {
     let numbers: Vec<u64> = events.keys().copied().collect();
     let first = numbers.first().copied().unwrap_or(0);
     let all: Vec<u64> = (first..first + numbers.len() as u64).collect();
