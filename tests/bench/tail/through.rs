@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Consumer};
 use muster_harness::{Broker, Fleet, FleetOptions, NodeOptions};
 use muster_proto::envelope;
 use muster_proto::event::Event;
@@ -35,50 +36,15 @@ pub(super) async fn run(corpus: &Corpus, set: &Rules, good: &mut bool) -> Result
     let agent = fleet.agents.first_mut().context("an agent")?;
     let began = Instant::now();
     agent.start()?;
-    let mut counted = Counted::default();
+    let (_connection, channel) = broker.channel().await?;
+    let mut history = History::open(&channel, &agent.host).await?;
     let mut killed = false;
     let mut memory_kib = 0;
-    let (_connection, channel) = broker.channel().await?;
-    channel.basic_qos(1000, BasicQosOptions::default()).await?;
-    let mut from_first = FieldTable::default();
-    from_first.insert(
-        "x-stream-offset".into(),
-        AMQPValue::LongString("first".into()),
-    );
-    let consume = channel.basic_consume(
-        "muster.history".into(),
-        "".into(),
-        BasicConsumeOptions::default(),
-        from_first,
-    );
-    let mut consumer = consume.await?;
-    while (counted.events.len() as u64) < wanted {
-        let left = LIMIT
-            .checked_sub(began.elapsed())
-            .context("not all events came in time")?;
-        let next = tokio::time::timeout(left, consumer.next()).await;
-        let delivery = next
-            .context("not all events came in time")?
-            .context("the consumer has ended")??;
-        delivery.acker.ack(BasicAckOptions::default()).await?;
-        let kind = delivery
-            .properties
-            .kind()
-            .as_ref()
-            .map_or("", |kind| kind.as_str());
-        if let Ok(event) = envelope::decode::<Event>(kind, &delivery.data)
-            && event.host.as_str() == agent.host
-        {
-            counted.add(
-                event,
-                delivery
-                    .properties
-                    .message_id()
-                    .as_ref()
-                    .map(ToString::to_string),
-            );
-        }
-        if !killed && counted.events.len() as u64 > wanted / 2 {
+    while (history.counted.events.len() as u64) < wanted {
+        let left = LIMIT.checked_sub(began.elapsed());
+        let left = left.context("not all events came in time")?;
+        ensure!(history.next(left).await?, "not all events came in time");
+        if !killed && history.counted.events.len() as u64 > wanted / 2 {
             killed = true;
             memory_kib = agent.process()?.memory()?.rss_kib;
             note("killing the agent in the middle");
@@ -89,28 +55,8 @@ pub(super) async fn run(corpus: &Corpus, set: &Rules, good: &mut bool) -> Result
     let seconds = began.elapsed().as_secs_f64();
     // Whatever would come too often has come when the agent has said goodbye.
     agent.stop().await?;
-    while let Ok(Some(delivery)) =
-        tokio::time::timeout(Duration::from_secs(2), consumer.next()).await
-    {
-        let delivery = delivery?;
-        let kind = delivery
-            .properties
-            .kind()
-            .as_ref()
-            .map_or("", |kind| kind.as_str());
-        if let Ok(event) = envelope::decode::<Event>(kind, &delivery.data)
-            && event.host.as_str() == agent.host
-        {
-            counted.add(
-                event,
-                delivery
-                    .properties
-                    .message_id()
-                    .as_ref()
-                    .map(ToString::to_string),
-            );
-        }
-    }
+    while history.next(Duration::from_secs(2)).await? {}
+    let counted = history.counted;
     ensure!(killed, "the agent was never killed");
     let events = counted.events.len() as u64;
     let exact = events == wanted && counted.gapless() && counted.lost == 0;
@@ -125,6 +71,48 @@ pub(super) async fn run(corpus: &Corpus, set: &Rules, good: &mut bool) -> Result
         "wanted": wanted, "events": events, "sent_again": counted.again, "exact": exact, "seconds": seconds,
         "events_s": rate, "rss_mib": rss_mib,
     }))
+}
+
+/// The broker's history of one host.
+struct History {
+    consumer: Consumer,
+    host: String,
+    counted: Counted,
+}
+
+impl History {
+    async fn open(channel: &Channel, host: &str) -> Result<Self> {
+        channel.basic_qos(1000, BasicQosOptions::default()).await?;
+        let mut from_first = FieldTable::default();
+        let first = AMQPValue::LongString("first".into());
+        from_first.insert("x-stream-offset".into(), first);
+        let options = BasicConsumeOptions::default();
+        let consume =
+            channel.basic_consume("muster.history".into(), "".into(), options, from_first);
+        Ok(Self {
+            consumer: consume.await?,
+            host: host.to_owned(),
+            counted: Counted::default(),
+        })
+    }
+
+    /// Counts one more; `false` where none comes within `limit`.
+    async fn next(&mut self, limit: Duration) -> Result<bool> {
+        let Ok(next) = tokio::time::timeout(limit, self.consumer.next()).await else {
+            return Ok(false);
+        };
+        let delivery = next.context("the consumer has ended")??;
+        delivery.acker.ack(BasicAckOptions::default()).await?;
+        let properties = &delivery.properties;
+        let kind = properties.kind().as_ref().map_or("", |kind| kind.as_str());
+        if let Ok(event) = envelope::decode::<Event>(kind, &delivery.data)
+            && event.host.as_str() == self.host
+        {
+            let id = properties.message_id().as_ref();
+            self.counted.add(event, id.map(ToString::to_string));
+        }
+        Ok(true)
+    }
 }
 
 /// What has arrived.

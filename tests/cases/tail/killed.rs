@@ -12,21 +12,18 @@ async fn an_agent_that_is_killed_again_and_again_tells_every_line_once() -> Resu
         for piece in 0..20 {
             let from = round * 100_000 + piece * 1000;
             wanted.extend(log.write("a.log", from..from + 1000)?);
+            let rotated = format!("a.log-202611{}", 10 + round);
             if piece == 10 && round % 3 == 1 {
-                log.rename("a.log", "a.log.1")?;
+                log.rename("a.log", &rotated)?;
             }
             if piece == 10 && round % 3 == 2 {
-                log.copy("a.log", "a.log.1")?;
+                log.copy("a.log", &rotated)?;
                 log.truncate("a.log")?;
             }
             tokio::time::sleep(Duration::from_millis(round * 7 % 30)).await;
         }
         host.agent()?.kill().await?;
         host.agent()?.start()?;
-        if round % 3 == 2 {
-            // A copy overwrites the one before: it has to be read by then.
-            host.arrived("app", &wanted).await?;
-        }
     }
     host.arrived("app", &wanted).await?;
     assert_eq!(host.lost("app").await?, [0; 0]);
