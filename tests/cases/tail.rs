@@ -100,7 +100,8 @@ numbers = ["number"]
                     found.last()
                 ));
             }
-            Ok(assert_eq!(found, wanted, "{section}"))
+            assert_eq!(found, wanted, "{section}");
+            Ok(())
         })
         .await
     }

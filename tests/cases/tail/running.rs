@@ -38,6 +38,7 @@ async fn renamed(host: &Host, section: &str) -> Result<()> {
     let log = host.log(section);
     log.append("a.log", "")?; // empty at first
     let mut wanted = log.write("a.log", 0..500)?;
+    host.arrived(section, &wanted).await?;
     for round in 1..5 {
         for number in (1..round).rev() {
             log.rename(&format!("a.log.{number}"), &format!("a.log.{}", number + 1))?;
