@@ -1,4 +1,6 @@
-//! The actions on keepalived's configuration, with a real keepalived on a kernel with IPVS.
+//! A real keepalived on a kernel with IPVS: the actions on its configuration here, what the agent notices below.
+
+mod watched;
 
 use std::fs;
 

@@ -16,6 +16,7 @@ mod harness;
 mod jobs;
 mod keepalived;
 mod link;
+mod lvs;
 mod node_api;
 mod outage;
 mod services;
