@@ -24,6 +24,7 @@ use crate::collect::schedule::{Collectors, Schedule};
 use crate::config::Config;
 use crate::facts::Facts;
 use crate::http::{self, Health};
+use crate::inventory::InventoryFile;
 use crate::job::{self, Delivery, JobCounters, JobsStatus, Runner, RunnerConfig};
 use crate::liveness::{self, Liveness};
 use crate::presence::PresenceSource;
@@ -249,7 +250,13 @@ impl Agent {
         let (stop, host) = (carry_stop.clone(), self.config.host.clone());
         let (link, state) = (self.link.clone(), self.state.clone());
         let mut carry = Supervisor::new(stop.clone(), LAST_WORDS);
-        let reports = report::run(self.reports, state.clone(), self.snapshots.clone());
+        let inventory = InventoryFile::at(self.config.inventory.clone());
+        let reports = report::run(
+            self.reports,
+            state.clone(),
+            self.snapshots.clone(),
+            inventory.clone(),
+        );
         let reports_stop = stop.clone();
         carry.start("reports", async move {
             reports.await?;
@@ -273,7 +280,7 @@ impl Agent {
 
         let work = Work {
             link,
-            logs: logs::StateSink::new(self.state, self.config.outbox.bytes_max.0),
+            logs: logs::StateSink::new(self.state, self.config.outbox.bytes_max.0, inventory),
             config: self.config,
             incoming: self.incoming,
             schedule: self.schedule,
@@ -374,6 +381,7 @@ fn runner(
         scripts: config.scripts.clone(),
         services: config.services.clone(),
         keepalived: Control::of(&config.roots, config.collect.get("keepalived")),
+        logs: config.logs.clone(),
         lvs: Lvs::new(&config.roots.proc, &config.state_dir),
         run_dir: run_dir(config),
     };

@@ -1,5 +1,7 @@
 //! The command line of `muster-agent`, and what its small commands do. It must not know how the agent runs.
 
+mod tail;
+
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use serde_json::Value;
 
 use crate::collect::{self, Built, COLLECTORS, SampleTime};
 use crate::config::{Config, ConfigError, PATH_DEFAULT};
+
+pub use tail::{TailArgs, rules, test as tail_test};
 
 /// Watches this host, publishes what it sees over RabbitMQ, and carries out signed jobs.
 #[derive(Debug, Parser)]
@@ -49,6 +53,10 @@ pub enum Command {
         #[arg(long, default_value = "1s", value_name = "TIME", value_parser = interval)]
         interval: Duration,
     },
+    /// Show what log rules make of a file, without an agent.
+    ///
+    /// Exit codes: 0 a line matched and every example of the rules did, 1 not so, 2 the rules can't be used.
+    Tail(TailArgs),
     /// About the config file.
     Config {
         /// What about it.

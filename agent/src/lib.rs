@@ -9,6 +9,7 @@ pub mod collect;
 pub mod config;
 pub mod facts;
 mod http;
+pub mod inventory;
 pub mod ipvs;
 pub mod job;
 mod liveness;

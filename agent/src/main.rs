@@ -61,6 +61,10 @@ async fn carry_out(cli: &Cli) -> ExitCode {
             Ok(config) => ended(cli::collect(config, names, *interval).await),
             Err(error) => failed(USAGE, error),
         },
+        Command::Tail(args) => match cli::rules(args) {
+            Ok(rules) => ended(cli::tail_test(args, &rules)),
+            Err(error) => failed(USAGE, format!("{error:#}")),
+        },
         Command::Check { offline } => match cli.load() {
             Ok(config) => checked(check(&config, cli.path(), *offline, &mut io::stdout()).await),
             Err(error) => failed(USAGE, error),

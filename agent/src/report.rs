@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::collect::Change;
 use crate::collect::schedule::{Edge, Report};
+use crate::inventory::InventoryFile;
 use crate::publish::{Snapshot, Snapshots};
 use crate::state::{NewEvent, State, StateError};
 
@@ -19,6 +20,7 @@ pub(crate) async fn run(
     mut reports: mpsc::Receiver<Report>,
     state: State,
     snapshots: Arc<Snapshots>,
+    inventory: InventoryFile,
 ) -> Result<(), StateError> {
     while let Some(report) = reports.recv().await {
         let Report {
@@ -43,7 +45,11 @@ pub(crate) async fn run(
         let changes = changes
             .into_iter()
             .map(|change| change_event(at_ms, change));
-        let events: Vec<NewEvent> = edge.into_iter().chain(changes).collect();
+        let mut events: Vec<NewEvent> = edge.into_iter().chain(changes).collect();
+        for event in &mut events {
+            inventory.enrich(&event.topic, &mut event.fields);
+        }
+        events.extend(inventory_event(&inventory, at_ms));
         if events.is_empty() {
             continue;
         }
@@ -70,6 +76,19 @@ fn change_event(at_ms: u64, change: Change) -> NewEvent {
         after: change.after,
         cause: None,
     }
+}
+
+/// That the inventory can't be read, or can be again.
+pub(crate) fn inventory_event(inventory: &InventoryFile, at_ms: u64) -> Option<NewEvent> {
+    let (topic, severity, summary) = match inventory.news()? {
+        Err(why) => ("agent.inventory.broken", Severity::Warning, why),
+        Ok(()) => (
+            "agent.inventory.mended",
+            Severity::Notice,
+            "the inventory can be read again".to_owned(),
+        ),
+    };
+    Some(NewEvent::new(topic, at_ms, severity, summary))
 }
 
 fn edge_event(collector: &str, at_ms: u64, edge: Edge) -> NewEvent {

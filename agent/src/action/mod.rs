@@ -9,6 +9,7 @@ mod facts;
 mod job_cancel;
 mod job_status;
 mod keepalived;
+mod log_search;
 mod lvs;
 mod output;
 mod ping;
@@ -35,6 +36,7 @@ use crate::collect::keepalived::Control;
 
 pub(crate) use desk::Question;
 pub use desk::{DeskWindow, JobDesk, JobWhere, desk};
+pub use log_search::LogGlobs;
 pub use lvs::Lvs;
 pub use output::{OutputPiece, OutputSink};
 pub use script_config::{ScriptSection, Scripts};
@@ -84,6 +86,11 @@ pub static ACTIONS: &[Row] = &[
         name: "job.status",
         lane: Lane::Desk,
         build: job_status::build,
+    },
+    Row {
+        name: "log.search",
+        lane: Lane::Work,
+        build: log_search::build,
     },
     Row {
         name: "lvs.connections",
@@ -282,6 +289,8 @@ pub struct ActionContext {
     pub scripts: Scripts,
     /// The services that may be acted upon.
     pub services: Services,
+    /// The logs that may be searched.
+    pub logs: LogGlobs,
     /// The host's keepalived.
     pub keepalived: Control,
     /// The load balancer in the kernel.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use muster_proto::event::is_topic;
 
+use crate::inventory::InventoryFile;
 use crate::state::{NewEvent, State, StateError, TailBatch};
 use crate::tail::{Batch, Sink, SinkError, Stored, TailEvent};
 
@@ -18,14 +19,48 @@ const EVENT_BYTES: u64 = 400;
 pub(super) struct StateSink {
     state: State,
     outbox_bytes_max: u64,
+    inventory: InventoryFile,
 }
 
 impl StateSink {
-    pub(super) fn new(state: State, outbox_bytes_max: u64) -> Arc<Self> {
+    pub(super) fn new(state: State, outbox_bytes_max: u64, inventory: InventoryFile) -> Arc<Self> {
         Arc::new(Self {
             state,
             outbox_bytes_max,
+            inventory,
         })
+    }
+
+    fn stored_form(&self, batch: &Batch) -> TailBatch {
+        let good = |event: &&TailEvent| {
+            let good = is_topic(&event.topic);
+            if !good {
+                tracing::error!(
+                    topic = event.topic,
+                    "an event of a log has a topic that is none, and is lost"
+                );
+            }
+            good
+        };
+        TailBatch {
+            writer: batch.writer.clone(),
+            seq: batch.seq,
+            events: batch
+                .events
+                .iter()
+                .filter(good)
+                .map(|found| self.enriched(found))
+                .collect(),
+            places: batch.cursors.clone(),
+            alerts: batch.alerts.clone(),
+        }
+    }
+
+    /// The event, with what the inventory knows of what it is about.
+    fn enriched(&self, found: &TailEvent) -> NewEvent {
+        let mut event = event(found);
+        self.inventory.enrich(&event.topic, &mut event.fields);
+        event
     }
 
     /// Waits until the outbox takes so many bytes without dropping anything: what is still in the logs is safe there.
@@ -58,7 +93,7 @@ impl Sink for StateSink {
                 self.room(batch.events.iter().map(bytes).sum()).await?;
             }
             self.state
-                .accept_tail(Arc::new(stored_form(batch)))
+                .accept_tail(Arc::new(self.stored_form(batch)))
                 .await
                 .map_err(refused)?;
             Ok(self.state.status().borrow().damaged)
@@ -70,26 +105,6 @@ fn refused(error: StateError) -> SinkError {
     match error {
         StateError::Closed => SinkError::Closed,
         other => SinkError::NotNow(other.to_string()),
-    }
-}
-
-fn stored_form(batch: &Batch) -> TailBatch {
-    let good = |event: &&TailEvent| {
-        let good = is_topic(&event.topic);
-        if !good {
-            tracing::error!(
-                topic = event.topic,
-                "an event of a log has a topic that is none, and is lost"
-            );
-        }
-        good
-    };
-    TailBatch {
-        writer: batch.writer.clone(),
-        seq: batch.seq,
-        events: batch.events.iter().filter(good).map(event).collect(),
-        places: batch.cursors.clone(),
-        alerts: batch.alerts.clone(),
     }
 }
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 use muster_proto::event::Severity;
 use serde_json::Value;
 
+pub(crate) use pattern::glob;
 pub use section::{Built, Timing, build_all};
 pub use wake::Wake;
 

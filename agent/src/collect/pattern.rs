@@ -28,6 +28,11 @@ impl Patterns {
     }
 }
 
+/// Whether a name matches one pattern.
+pub(crate) fn glob(pattern: &str, name: &str) -> bool {
+    matches(pattern.as_bytes(), name.as_bytes())
+}
+
 /// Goes through both once; after a failure it takes up again at the last star, one byte further, so that the time is
 /// bounded by the product of the lengths.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {

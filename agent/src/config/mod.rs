@@ -14,7 +14,7 @@ use std::time::Duration;
 use muster_link::BrokerConfig;
 use muster_proto::id::HostId;
 
-use crate::action::{Scripts, Services};
+use crate::action::{LogGlobs, Scripts, Services};
 use crate::collect::HostRoots;
 use crate::job::{Access, JobsSection};
 use crate::state::OutboxSection;
@@ -59,6 +59,10 @@ pub struct Config {
     pub scripts: Scripts,
     /// The logs that are followed.
     pub tail: Vec<tail::Section>,
+    /// The logs that `log.search` may read.
+    pub logs: LogGlobs,
+    /// The file that says who owns which virtual server.
+    pub inventory: Option<PathBuf>,
     /// Where the host's files are.
     pub roots: HostRoots,
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::error::{ConfigError, Source};
 use super::values::{AbsolutePath, Bounded, Count, Size};
 use super::{Config, HttpSection};
-use crate::action::{ScriptSection, Scripts, Services};
+use crate::action::{LogGlobs, ScriptSection, Scripts, Services};
 use crate::collect::{self, HostRoots};
 use crate::job::{Access, JobsSection, KeySection, PolicySection};
 use crate::state::{
@@ -49,6 +49,8 @@ pub(super) struct RawConfig {
     services: RawServices,
     scripts: BTreeMap<String, RawScript>,
     tail: Vec<toml::Table>,
+    logs: RawLogs,
+    inventory: RawInventory,
     roots: RawRoots,
 }
 
@@ -71,6 +73,8 @@ impl Default for RawConfig {
             services: RawServices::default(),
             scripts: BTreeMap::new(),
             tail: Vec::new(),
+            logs: RawLogs::default(),
+            inventory: RawInventory::default(),
             roots: RawRoots::default(),
         }
     }
@@ -161,6 +165,18 @@ struct RawScript {
     user: Option<String>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawLogs {
+    search: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawInventory {
+    file: Option<AbsolutePath>,
+}
+
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawRoots {
@@ -213,6 +229,8 @@ impl RawConfig {
             let checked = checked.map_err(|what| source.wrong(&["scripts", &name], what))?;
             scripts.insert(name, checked);
         }
+        let logs = LogGlobs::parse(&self.logs.search)
+            .map_err(|what| source.wrong(&["logs", "search"], format!("search: {what}")))?;
         Ok(Config {
             broker: self.broker.or_user(host.as_str()),
             host,
@@ -230,6 +248,8 @@ impl RawConfig {
             scripts,
             tail: tail(self.tail)
                 .map_err(|(number, what)| source.wrong_item("tail", number, what))?,
+            logs,
+            inventory: self.inventory.file.map(|file| file.0),
             roots,
         })
     }

@@ -39,6 +39,8 @@ fn the_sample_shows_every_key() {
         ("[jobs]\n", "jobs"),
         ("[services]\n", "services"),
         ("[scripts.x]\n", "scripts"),
+        ("[logs]\n", "logs"),
+        ("[inventory]\n", "inventory"),
         ("[roots]\n", "roots"),
     ] {
         let text = format!("{before}qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq = 1\n");
@@ -154,6 +156,10 @@ const WRONG: &[(&str, &str)] = &[
     (
         "[scripts.x]\npath = \"/x\"\nsha256 = \"12\"",
         "agent.toml:1:10: [scripts.x] sha256: expected 64 hexadecimal digits",
+    ),
+    (
+        "[logs]\nsearch = [\"var/log/*\"]",
+        "agent.toml:2:1: search: expected a path such as \"/var/log/*.log\", from the root and without .., found \"var/log/*\"",
     ),
     ("host = ", "agent.toml:1:8: "),
     ("a = 1\na = 2", "agent.toml:2:1: duplicate key"),

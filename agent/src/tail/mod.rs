@@ -13,6 +13,7 @@ mod digest;
 mod engine;
 mod followed;
 mod glob;
+pub mod journal;
 mod lane;
 mod limits;
 mod lines;

@@ -131,6 +131,42 @@ pub static ACTIONS: &[ActionSpec] = &[
         &[required("job", ArgKind::Job, "the job's id")],
     ),
     read(
+        "log.search",
+        "lines of the host's logs that match a pattern, the newest of them",
+        &[
+            required(
+                "pattern",
+                ArgKind::Text { bytes_max: 1024 },
+                "the regex; ^ and $ are a line's",
+            ),
+            optional(
+                "path",
+                ArgKind::Text { bytes_max: 1024 },
+                "the logs, as a glob over whole paths; all that the host allows, if left out",
+            ),
+            optional(
+                "since",
+                ArgKind::Text { bytes_max: 64 },
+                "only logs that were written to within this time, as in 1h",
+            ),
+            optional(
+                "lines",
+                ArgKind::Integer { min: 1, max: 1000 },
+                "most lines that are given, the newest; 100 if left out",
+            ),
+            optional(
+                "context",
+                ArgKind::Integer { min: 0, max: 20 },
+                "lines before and after each",
+            ),
+            optional(
+                "ignore_case",
+                ArgKind::Flag,
+                "let capitals be small letters",
+            ),
+        ],
+    ),
+    read(
         "lvs.connections",
         "what the IPVS connection table holds: by state, virtual server, real server and client",
         &[

@@ -36,9 +36,10 @@ enum First {
 }
 
 impl Finder {
-    /// A finder for patterns that compile, with the literals of each.
+    /// A finder for patterns that compile, with the literals of each; `samples` are lines that they may be tried on.
     pub(super) fn new<'a>(
         patterns: impl Iterator<Item = (&'a str, &'a [Choice])>,
+        samples: &[&str],
     ) -> Result<Self, regex::Error> {
         let (texts, literals): (Vec<&str>, Vec<Vec<Choice>>) = patterns
             .map(|(text, choices)| (text, choices.to_vec()))
@@ -48,7 +49,7 @@ impl Finder {
             .size_limit(SET_COMPILED_BYTES_MAX)
             .dfa_size_limit(CACHE_BYTES_MAX)
             .build()?;
-        let first = match choose(&literals) {
+        let first = match choose(&literals, samples) {
             _ if texts.is_empty() => First::Nothing,
             Some(literals) => literal_search(&literals).unwrap_or(First::EveryLine),
             None => First::EveryLine,

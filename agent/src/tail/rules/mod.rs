@@ -11,6 +11,7 @@ mod set;
 mod template;
 
 pub use place::locate;
+pub(crate) use section::Keys;
 pub use section::{RuleError, Step};
 pub use set::{RuleSet, Seen};
 

@@ -180,10 +180,10 @@ fn limit(keys: &mut Keys) -> Result<(u32, u64), RuleError> {
 
 /// A table's keys, taken out one after the other.
 #[derive(Debug)]
-pub(super) struct Keys(pub(super) Table);
+pub(crate) struct Keys(pub(crate) Table);
 
 impl Keys {
-    pub(super) fn text(&mut self, key: &str) -> Result<Option<String>, RuleError> {
+    pub(crate) fn text(&mut self, key: &str) -> Result<Option<String>, RuleError> {
         match self.0.remove(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -192,7 +192,7 @@ impl Keys {
     }
 
     /// A list of texts; one text stands for a list of one.
-    pub(super) fn texts(&mut self, key: &str) -> Result<Vec<String>, RuleError> {
+    pub(crate) fn texts(&mut self, key: &str) -> Result<Vec<String>, RuleError> {
         let items = match self.0.remove(key) {
             None => return Ok(Vec::new()),
             Some(Value::String(text)) => return Ok(vec![text]),
@@ -249,7 +249,7 @@ impl Keys {
     }
 
     /// Nothing may be left.
-    pub(super) fn end(self) -> Result<(), RuleError> {
+    pub(crate) fn end(self) -> Result<(), RuleError> {
         match self.0.keys().next() {
             Some(key) => Err(wrong(key, "no such key is known here")),
             None => Ok(()),

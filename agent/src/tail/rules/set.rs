@@ -118,7 +118,11 @@ impl RuleSet {
             .iter()
             .flat_map(|rule| &rule.patterns)
             .map(|pattern| (pattern.text.as_str(), pattern.literals.as_slice()));
-        let finder = Finder::new(texts)
+        let samples: Vec<&str> = rules
+            .iter()
+            .flat_map(|rule| rule.examples.iter().map(String::as_str))
+            .collect();
+        let finder = Finder::new(texts, &samples)
             .map_err(|error| format!("the rules are too large together: {error}"))?;
         Ok(Self {
             rules,

@@ -139,3 +139,19 @@ fn a_long_output_is_cut_in_the_middle() {
         "{text}"
     );
 }
+
+#[test]
+fn lines_that_were_found_are_shown_with_their_place() {
+    let mut text = String::new();
+    let found = json!([
+        { "file": "/var/log/a.log", "line_number": 6, "offset": 80, "line": "before", "context": true },
+        { "file": "/var/log/a.log", "line_number": 7, "offset": 99, "line": "it failed", "context": false },
+        { "file": "/var/log/b.log", "line_number": null, "offset": 5_000, "line": "it failed\u{1b}[2J", "context": false },
+    ]);
+    write_data(
+        &mut text,
+        &json!({ "matched": 2, "cut": null, "found": found }),
+    );
+    let want = "    matched=2\n    /var/log/a.log-6- before\n    /var/log/a.log:7: it failed\n    /var/log/b.log:byte 5000: it failed\\u{1b}[2J\n";
+    assert_eq!(text, want);
+}

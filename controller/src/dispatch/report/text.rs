@@ -17,6 +17,9 @@ const NAMED_USUAL: usize = 6;
 /// Lines of one output that are shown, of each end.
 const OUTPUT_LINES: usize = 40;
 
+/// The name of lines that were found in logs.
+const FOUND: &str = "found";
+
 /// The name of how long an action took, in its answer.
 const TOOK: &str = "duration_ms";
 
@@ -122,6 +125,32 @@ pub(super) fn write_data(text: &mut String, data: &Value) {
         };
         write_lines(text, if name == "stdout" { "" } else { name }, &lines);
     }
+    let found = map.get(FOUND).and_then(Value::as_array);
+    let found: Vec<String> = found.into_iter().flatten().filter_map(found_line).collect();
+    write_lines(
+        text,
+        "",
+        &found.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+}
+
+/// A line of a log that was found, as `grep` writes it.
+fn found_line(found: &Value) -> Option<String> {
+    let text = |name: &str| found.get(name).and_then(Value::as_str);
+    let place = match found.get("line_number").and_then(Value::as_u64) {
+        Some(number) => number.to_string(),
+        None => format!("byte {}", found.get("offset")?),
+    };
+    let mark = if found.get("context") == Some(&Value::Bool(true)) {
+        '-'
+    } else {
+        ':'
+    };
+    Some(format!(
+        "{}{mark}{place}{mark} {}",
+        text("file")?,
+        text("line")?
+    ))
 }
 
 fn write_lines(text: &mut String, name: &str, lines: &[&str]) {
@@ -145,7 +174,7 @@ fn write_lines(text: &mut String, name: &str, lines: &[&str]) {
 }
 
 fn is_output(name: &str) -> bool {
-    matches!(name, "stdout" | "stderr" | "journal")
+    matches!(name, "stdout" | "stderr" | "journal" | FOUND)
 }
 
 /// Nothing was cut off: not worth a word.
