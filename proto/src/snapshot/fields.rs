@@ -7,7 +7,9 @@
 
 mod host;
 mod keepalived;
+mod processes;
 pub mod prometheus;
+mod services;
 #[cfg(test)]
 #[expect(
     clippy::unwrap_used,
@@ -34,7 +36,12 @@ pub struct Declared {
 }
 
 /// Every collector whose snapshots are declared.
-pub static DECLARED: &[&Declared] = &[&host::DECLARED, &keepalived::DECLARED];
+pub static DECLARED: &[&Declared] = &[
+    &host::DECLARED,
+    &keepalived::DECLARED,
+    &processes::DECLARED,
+    &services::DECLARED,
+];
 
 /// The figures of one object, or of each object of a list.
 #[derive(Debug)]

@@ -10,167 +10,191 @@ pub(super) static DECLARED: Declared = Declared {
     left_out: &[
         ("at_ms", "when it was taken"),
         ("daemons[].processes[].pid", "a name in numbers"),
-        ("daemons[].vrrp[].vrid", "a label"),
-        ("daemons[].vrrp[].version", "what is configured"),
-        ("daemons[].vrrp[].preempt", "what is configured"),
+        ("daemons[].vrrp[].vrid", "a name in numbers"),
+        ("daemons[].vrrp[].version", "a setting"),
+        ("daemons[].vrrp[].preempt", "a setting"),
         (
             "daemons[].vrrp[].counters.other{}",
-            "their names are keepalived's",
+            "by names that are not known beforehand",
         ),
-        ("daemons[].scripts[].weight", "what is configured"),
-        ("daemons[].scripts[].interval_ms", "what is configured"),
-        ("daemons[].scripts[].rise", "what is configured"),
-        ("daemons[].scripts[].fall", "what is configured"),
+        ("daemons[].scripts[].weight", "a setting"),
+        ("daemons[].scripts[].interval_ms", "a setting"),
+        ("daemons[].scripts[].rise", "a setting"),
+        ("daemons[].scripts[].fall", "a setting"),
         ("daemons[].virtual_servers[].port", "part of the name"),
         ("daemons[].virtual_servers[].fwmark", "part of the name"),
-        (
-            "daemons[].virtual_servers[].hysteresis",
-            "what is configured",
-        ),
         (
             "daemons[].virtual_servers[].real_servers[].port",
             "part of the name",
         ),
         (
             "daemons[].virtual_servers[].real_servers[].inhibit",
-            "what is configured",
+            "a setting",
         ),
         (
             "daemons[].virtual_servers[].real_servers[].checkers[].enabled",
-            "the real server's state says it",
+            CHECKER,
         ),
         (
             "daemons[].virtual_servers[].real_servers[].checkers[].up",
-            "the real server's state says it",
+            CHECKER,
         ),
         (
             "daemons[].virtual_servers[].real_servers[].checkers[].has_run",
-            "the real server's state says it",
+            CHECKER,
         ),
         (
             "daemons[].virtual_servers[].real_servers[].checkers[].retries",
-            "what is configured",
+            CHECKER,
         ),
         (
             "daemons[].virtual_servers[].real_servers[].checkers[].retries_done",
-            "gone within seconds",
+            CHECKER,
         ),
         (
             "daemons[].virtual_servers[].real_servers[].checkers[].interval_ms",
-            "what is configured",
+            CHECKER,
         ),
     ],
 };
 
-const DAEMON: Label = label("daemon", "name");
+const CHECKER: &str = "checkers have no names; those that fail are counted for their real server";
 
-/// A label of the objects in the list number `list`.
+static DAEMON: &[Label] = &[label("daemon", "name")];
+static PROCESS: &[Label] = &[label("daemon", "name"), inner("role", 1, "role")];
+static FIFO: &[Label] = &[label("daemon", "name"), inner("path", 1, "path")];
+static INSTANCE: &[Label] = &[label("daemon", "name"), inner("instance", 1, "name")];
+static GROUP: &[Label] = &[label("daemon", "name"), inner("group", 1, "name")];
+static SCRIPT: &[Label] = &[label("daemon", "name"), inner("script", 1, "name")];
+static SERVER: &[Label] = &[label("daemon", "name"), inner("virtual_server", 1, "name")];
+static REAL: &[Label] = &[
+    label("daemon", "name"),
+    inner("virtual_server", 1, "name"),
+    inner("real_server", 2, "name"),
+];
+
 const fn inner(name: &'static str, list: usize, path: &'static str) -> Label {
     Label { name, list, path }
+}
+
+const fn moment(path: &'static str, help: &'static str) -> Field {
+    gauge(path, MomentMilliseconds, Max, help)
 }
 
 static TABLES: &[Table] = &[
     Table {
         name: "daemon",
         under: "daemons[]",
-        labels: &[DAEMON],
+        labels: DAEMON,
         fields: &[
             state("running", "Whether its parent process is there"),
-            counter("respawns", One, "Children seen in the place of others"),
-            gauge(
-                "dumps.vrrp_at_ms",
-                MomentMilliseconds,
-                Min,
-                "When its VRRP process told its state",
-            ),
-            gauge(
-                "dumps.checker_at_ms",
-                MomentMilliseconds,
-                Min,
-                "When its checker process told its state",
-            ),
-            gauge(
-                "dumps.counters_at_ms",
-                MomentMilliseconds,
-                Min,
-                "When its VRRP process told its counters",
-            ),
-            state("dumps.late", "Whether it did not tell its state in time"),
+            counter("respawns", One, "Children in the place of others"),
+        ],
+    },
+    Table {
+        name: "dumps",
+        under: "daemons[].dumps",
+        labels: DAEMON,
+        fields: &[
+            moment("vrrp_at_ms", "When it told of VRRP"),
+            moment("checker_at_ms", "When it told of its checkers"),
+            moment("counters_at_ms", "When it told its counters"),
+            state("late", "Whether the last request was not answered in time"),
         ],
     },
     Table {
         name: "process",
         under: "daemons[].processes[]",
-        labels: &[DAEMON, inner("role", 1, "role")],
+        labels: PROCESS,
         fields: &[
-            gauge(
-                "started_ms",
-                MomentMilliseconds,
-                Min,
-                "When the process began",
-            ),
+            moment("started_ms", "When it began"),
             amount("rss_bytes", Bytes, "Resident memory"),
         ],
     },
     Table {
         name: "fifo",
         under: "daemons[].fifos[]",
-        labels: &[DAEMON, inner("path", 1, "path")],
+        labels: FIFO,
         fields: &[
             state("open", "Whether it is open"),
             counter("lines", One, "Lines read"),
-            counter("unknown_lines", One, "Lines that say nothing that is known"),
-            counter(
-                "dropped_lines",
-                One,
-                "Lines dropped because too many came at once",
-            ),
-            gauge(
-                "last_at_ms",
-                MomentMilliseconds,
-                Max,
-                "When the last line was read",
-            ),
+            counter("unknown_lines", One, "Lines that say nothing known"),
+            counter("dropped_lines", One, "Lines dropped"),
+            moment("last_at_ms", "When the last line was read"),
         ],
     },
     Table {
-        name: "instance",
+        name: "vrrp",
         under: "daemons[].vrrp[]",
         labels: INSTANCE,
-        fields: VRRP,
+        fields: &[
+            state("state", "State of the instance"),
+            state("wanted_state", "State that it wants"),
+            moment("since_ms", "Since when it is in its state"),
+            gauge("base_priority", One, Max, "Configured priority"),
+            gauge("effective_priority", One, Max, "Priority now"),
+            gauge("master_priority", One, Max, "Priority of the master"),
+            state("addresses_set", "Whether it has set the addresses"),
+            gauge(
+                "advert_interval_ms",
+                Milliseconds,
+                Max,
+                "Time between advertisements",
+            ),
+            gauge(
+                "master_advert_interval_ms",
+                Milliseconds,
+                Max,
+                "Time between the master's advertisements",
+            ),
+            amount("faults", One, "What keeps it from taking part"),
+        ],
     },
     Table {
-        name: "instance",
+        name: "vrrp",
         under: "daemons[].vrrp[].counters",
         labels: INSTANCE,
-        fields: COUNTERS,
+        fields: &[
+            counter("adverts_received", One, "Advertisements received"),
+            counter("adverts_sent", One, "Advertisements sent"),
+            counter("became_master", One, "Times that it became master"),
+            counter("released_master", One, "Times that it gave that up"),
+            counter("priority_zero_received", One, "Goodbyes received"),
+            counter("priority_zero_sent", One, "Goodbyes sent"),
+            counter("length_errors", One, "Packets of a wrong length"),
+            counter("ttl_errors", One, "Packets with a wrong TTL"),
+            counter("type_errors", One, "Packets of a wrong type"),
+            counter("interval_errors", One, "Packets of another interval"),
+            counter("address_list_errors", One, "Packets of other addresses"),
+            counter(
+                "auth_type_errors",
+                One,
+                "Packets of no known authentication",
+            ),
+            counter(
+                "auth_mismatch_errors",
+                One,
+                "Packets of another authentication",
+            ),
+            counter("auth_failures", One, "Packets that failed authentication"),
+        ],
     },
     Table {
         name: "group",
         under: "daemons[].groups[]",
-        labels: &[DAEMON, inner("group", 1, "name")],
+        labels: GROUP,
         fields: &[
-            state("state", "Its state"),
-            gauge(
-                "since_ms",
-                MomentMilliseconds,
-                Max,
-                "Since when it is in that state",
-            ),
+            state("state", "State of the sync group"),
+            moment("since_ms", "Since when it is in its state"),
         ],
     },
     Table {
         name: "script",
         under: "daemons[].scripts[]",
-        labels: &[DAEMON, inner("script", 1, "name")],
+        labels: SCRIPT,
         fields: &[
             state("good", "Whether it succeeds"),
-            gauge(
-                "since_ms",
-                MomentMilliseconds,
-                Max,
-                "Since when it does, or does not",
-            ),
+            moment("since_ms", "Since when it does or does not"),
         ],
     },
     Table {
@@ -178,25 +202,13 @@ static TABLES: &[Table] = &[
         under: "daemons[].virtual_servers[]",
         labels: SERVER,
         fields: &[
-            state("quorum_up", "Whether it has its quorum"),
-            state(
-                "sorry_active",
-                "Whether clients are sent to the sorry server",
-            ),
+            gauge("persistence_s", Seconds, Min, "How long clients stick"),
+            amount("quorum", One, "Sum of weights that it needs"),
+            amount("hysteresis", One, "How far from the quorum it changes"),
+            state("quorum_up", "Whether the quorum is there"),
+            moment("since_ms", "Since when it is there or not"),
+            state("sorry_active", "Whether clients go to the sorry server"),
             amount("alive", One, "Real servers that pass their checks"),
-            gauge("quorum", One, Max, "The weight that it needs"),
-            gauge(
-                "persistence_s",
-                Seconds,
-                Max,
-                "How long a client stays with its real server",
-            ),
-            gauge(
-                "since_ms",
-                MomentMilliseconds,
-                Max,
-                "Since when it has its quorum, or has not",
-            ),
         ],
     },
     Table {
@@ -205,118 +217,22 @@ static TABLES: &[Table] = &[
         labels: REAL,
         fields: &[
             state("alive", "Whether it passes its checks"),
-            state(
-                "set",
-                "Whether keepalived has put it into the kernel's table",
-            ),
-            state(
-                "in_step",
-                "Whether the kernel's table is as the checkers want it",
-            ),
-            gauge(
-                "since_ms",
-                MomentMilliseconds,
-                Max,
-                "Since when it passes its checks, or does not",
-            ),
-            amount("weight", One, "The weight that it should have"),
-            amount("initial_weight", One, "The weight that is configured"),
+            moment("since_ms", "Since when it does or does not"),
+            amount("weight", One, "Weight that it should have"),
+            amount("initial_weight", One, "Weight that is configured"),
+            state("set", "Whether it is in the kernel's table"),
             amount("failed_checkers", One, "Checkers that fail"),
-            amount("kernel.weight", One, "Its weight in the kernel's table"),
-            amount("kernel.active_connections", One, "Active connections"),
-            amount("kernel.inactive_connections", One, "Inactive connections"),
+            state("in_step", "Whether the kernel's table is as wanted"),
         ],
     },
-];
-
-static INSTANCE: &[Label] = &[
-    DAEMON,
-    inner("instance", 1, "name"),
-    inner("vrid", 1, "vrid"),
-];
-
-static SERVER: &[Label] = &[DAEMON, inner("virtual_server", 1, "name")];
-
-static REAL: &[Label] = &[
-    DAEMON,
-    inner("virtual_server", 1, "name"),
-    inner("real_server", 2, "name"),
-];
-
-static VRRP: &[Field] = &[
-    state("state", "Its state"),
-    state("wanted_state", "The state that it is on its way to"),
-    state(
-        "addresses_set",
-        "Whether its addresses are set on this host",
-    ),
-    gauge(
-        "since_ms",
-        MomentMilliseconds,
-        Max,
-        "Since when it is in its state",
-    ),
-    gauge("base_priority", One, Max, "The priority that is configured"),
-    gauge(
-        "effective_priority",
-        One,
-        Max,
-        "The priority with the weights of all that is tracked",
-    ),
-    gauge(
-        "master_priority",
-        One,
-        Max,
-        "The priority of the master that it last heard",
-    ),
-    gauge(
-        "advert_interval_ms",
-        Milliseconds,
-        Max,
-        "Time between two adverts",
-    ),
-    gauge(
-        "master_advert_interval_ms",
-        Milliseconds,
-        Max,
-        "Time between two adverts of the master",
-    ),
-    amount(
-        "faults",
-        One,
-        "Interfaces and scripts that keep it in fault",
-    ),
-];
-
-static COUNTERS: &[Field] = &[
-    counter("adverts_received", One, "Adverts received"),
-    counter("adverts_sent", One, "Adverts sent"),
-    counter("became_master", One, "Times that it became master"),
-    counter("released_master", One, "Times that it ceased to be master"),
-    counter(
-        "priority_zero_received",
-        One,
-        "Adverts of priority 0 received",
-    ),
-    counter("priority_zero_sent", One, "Adverts of priority 0 sent"),
-    counter("length_errors", One, "Packets of a wrong length"),
-    counter("ttl_errors", One, "Packets from beyond a router"),
-    counter(
-        "type_errors",
-        One,
-        "Packets of a type that VRRP does not have",
-    ),
-    counter("interval_errors", One, "Adverts at another interval"),
-    counter("address_list_errors", One, "Adverts with other addresses"),
-    counter(
-        "auth_type_errors",
-        One,
-        "Packets with an unknown authentication type",
-    ),
-    counter(
-        "auth_mismatch_errors",
-        One,
-        "Packets with another authentication type",
-    ),
-    counter("auth_failures", One, "Packets that failed authentication"),
+    Table {
+        name: "real_server_kernel",
+        under: "daemons[].virtual_servers[].real_servers[].kernel",
+        labels: REAL,
+        fields: &[
+            amount("weight", One, "Weight in the kernel's table"),
+            amount("active_connections", One, "Active connections"),
+            amount("inactive_connections", One, "Inactive connections"),
+        ],
+    },
 ];

@@ -15,7 +15,9 @@ pub fn base_name(series: Series) -> String {
     // Of anything but a counter, this end would be misread.
     let bare = bare.strip_suffix("_total").unwrap_or(bare);
     let mut name = format!("muster_{}_{}", series.collector, series.table.name);
-    if bare != "total" || !suffix(unit).is_empty() {
+    // How many there are of what the table is about.
+    let many = matches!(bare, "total" | "count") && unit == Unit::One;
+    if !many {
         name.push('_');
         name.push_str(bare);
     }
