@@ -10,6 +10,7 @@ use crate::metric::Metrics;
 use crate::presence::Presence;
 use crate::snapshot::host::HostSnapshot;
 use crate::snapshot::keepalived::KeepalivedSnapshot;
+use crate::snapshot::lvs::LvsSnapshot;
 use crate::snapshot::processes::ProcessesSnapshot;
 use crate::snapshot::services::ServicesSnapshot;
 
@@ -32,6 +33,7 @@ pub fn schemas() -> Vec<(String, Schema)> {
         ("snapshot.keepalived".to_owned(), of::<KeepalivedSnapshot>()),
         ("snapshot.processes".to_owned(), of::<ProcessesSnapshot>()),
         ("snapshot.services".to_owned(), of::<ServicesSnapshot>()),
+        ("snapshot.lvs".to_owned(), of::<LvsSnapshot>()),
     ]
 }
 

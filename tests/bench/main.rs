@@ -3,6 +3,7 @@
 mod fanout;
 mod idle;
 mod limit;
+mod lvs;
 mod report;
 mod tail;
 
@@ -28,6 +29,15 @@ enum Benchmark {
     Idle(IdleArguments),
     /// How fast logs become events, against grep and ripgrep; then to the broker, with the agent killed in the middle.
     Tail(TailArguments),
+    /// The collector of virtual servers, against a bare netlink dump of the same table and against ipvsadm.
+    Lvs(LvsArguments),
+    /// What `lvs` runs in its guest.
+    #[command(hide = true)]
+    LvsInside {
+        what: lvs::inside::What,
+        #[arg(long)]
+        rounds: u32,
+    },
     /// The bare consumers of `fanout`; it starts them itself.
     #[command(hide = true)]
     LimitAgents {
@@ -92,12 +102,37 @@ pub(crate) struct TailArguments {
     strict: bool,
 }
 
+/// Options of `lvs`.
+#[derive(clap::Args)]
+pub(crate) struct LvsArguments {
+    /// Number of virtual servers.
+    #[arg(long, default_value_t = 1000)]
+    services: usize,
+    /// Number of real servers in each.
+    #[arg(long, default_value_t = 10)]
+    backends: usize,
+    /// How often every kind takes its turn.
+    #[arg(long, default_value_t = 5)]
+    turns: usize,
+    /// Rounds of a kind in one turn; medians are over all turns.
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Write the figures to this file, too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// End with exit code 1 if our snapshot takes more than this many times the bare dump.
+    #[arg(long)]
+    ratio_max: Option<f64>,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let ended = match Arguments::parse().benchmark {
         Benchmark::Fanout(arguments) => fanout::run(&arguments).await,
         Benchmark::Idle(arguments) => idle::run(&arguments).await,
         Benchmark::Tail(arguments) => tail::run(&arguments).await,
+        Benchmark::Lvs(arguments) => lvs::run(&arguments).await,
+        Benchmark::LvsInside { what, rounds } => lvs::inside::run(what, rounds).map(|()| true),
         Benchmark::LimitAgents { uri, agents } => limit::serve(&uri, agents).await.map(|()| true),
     };
     match ended {

@@ -6,6 +6,7 @@
 
 pub mod host;
 pub mod keepalived;
+pub mod lvs;
 pub mod processes;
 pub mod schedule;
 pub mod services;
@@ -32,6 +33,7 @@ pub use wake::Wake;
 pub static COLLECTORS: &[Spec] = &[
     host::SPEC,
     keepalived::SPEC,
+    lvs::SPEC,
     processes::SPEC,
     services::SPEC,
 ];

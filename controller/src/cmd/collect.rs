@@ -11,6 +11,7 @@ use crate::cmd::figures::{FIGURES, Row, rows, spread};
 use crate::cmd::sitting::{Sitting, preview, show_report, span, target};
 use crate::cmd::units;
 use crate::cmd::virtual_routers::{node_text, nodes};
+use crate::cmd::virtual_servers::{director_text, directors};
 use crate::context::Context;
 use crate::dispatch::account::{Patience, exit_of};
 use crate::dispatch::live::Done;
@@ -20,7 +21,7 @@ use crate::exit::Exit;
 use crate::render::{Cell, Column, Format, Style, Table, Tone, clean};
 
 /// Collectors with a table or a text of their own.
-const HAVE_TABLES: &[&str] = &["host", "keepalived", "processes", "services"];
+const HAVE_TABLES: &[&str] = &["host", "keepalived", "lvs", "processes", "services"];
 
 /// Arguments of `muster collect`.
 #[derive(Debug, clap::Args)]
@@ -123,6 +124,10 @@ fn text(report: &Report, style: &Style) -> String {
     let mut text = String::new();
     if !rows.is_empty() {
         text.push_str(&table(&rows, style));
+        text.push('\n');
+    }
+    for director in directors(report) {
+        text.push_str(&director_text(&director, style));
         text.push('\n');
     }
     text.push_str(&units::text(report, style));

@@ -17,6 +17,7 @@ mod sitting;
 mod stats;
 mod units;
 mod virtual_routers;
+mod virtual_servers;
 mod watch;
 
 use std::future::Future;

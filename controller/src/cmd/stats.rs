@@ -13,6 +13,7 @@ use crate::cmd::collect::{Whom, exit, prepare};
 use crate::cmd::figures::{FIGURES, Row, rows, spread, spreads};
 use crate::cmd::units;
 use crate::cmd::virtual_routers::{self, Node, Router, nodes};
+use crate::cmd::virtual_servers::{self, Director, Virtual, directors, over};
 use crate::context::Context;
 use crate::dispatch::report::Report;
 use crate::exit::{Exit, usage};
@@ -21,9 +22,9 @@ use crate::render::{Cell, Column, Style, Table, plural};
 /// Arguments of `muster stats`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stats {
-    /// The collector: `host`, `keepalived` for the master of each virtual router, or `services` for each unit over all
-    /// its hosts
-    #[arg(default_value = "host", value_parser = ["host", "keepalived", "services"])]
+    /// The collector: `host`, `keepalived` for the master of each virtual router, `lvs` for each virtual server over all
+    /// its directors, or `services` for each unit over all its hosts
+    #[arg(default_value = "host", value_parser = ["host", "keepalived", "lvs", "services"])]
     collector: String,
     /// Aggregate for each value of this label or fact (`host`: for each host)
     #[arg(long, value_name = "LABEL")]
@@ -52,29 +53,67 @@ impl Run for Stats {
         let values = self.values(&sitting.desk.known()?)?;
         let done = sitting.ask(&order, false).await?;
         let report = Report::of_wait(&done.request, &done.waiting, None);
-        if self.collector == "services" {
-            self.show_units(context, &report, &values)?;
-            sitting.desk.close().await;
-            return Ok(exit(&done));
+        match self.collector.as_str() {
+            "keepalived" => self.show_virtual_routers(context, &report, &values)?,
+            "lvs" => self.show_virtual_servers(context, &report, &values)?,
+            "services" => self.show_units(context, &report, &values)?,
+            _ => {
+                let groups = groups(rows(&report), &values);
+                context.show_list(&groups, |style| {
+                    let mut text = table(&groups, self.by.as_deref(), style);
+                    text.push_str(&report.sum_line(style));
+                    text.push('\n');
+                    text
+                })?;
+            }
         }
-        if self.collector == "keepalived" {
-            self.show_virtual_routers(context, &report, &values)?;
-            sitting.desk.close().await;
-            return Ok(exit(&done));
-        }
-        let groups = groups(rows(&report), &values);
-        context.show_list(&groups, |style| {
-            let mut text = table(&groups, self.by.as_deref(), style);
-            text.push_str(&report.sum_line(style));
-            text.push('\n');
-            text
-        })?;
         sitting.desk.close().await;
         Ok(exit(&done))
     }
 }
 
 impl Stats {
+    /// For each virtual server over its directors; with `--by`, over those of each value of the label.
+    fn show_virtual_servers(
+        &self,
+        context: &Context,
+        report: &Report,
+        values: &BTreeMap<HostId, String>,
+    ) -> Result<()> {
+        let directors = directors(report);
+        let mut parts: BTreeMap<Option<&str>, Vec<&Director>> = BTreeMap::new();
+        for director in &directors {
+            let value = values.get(&director.host).map(String::as_str);
+            parts.entry(value).or_default().push(director);
+        }
+        let parts: Vec<(Option<&str>, Vec<Virtual>)> = parts
+            .into_iter()
+            .map(|(value, part)| (value, over(&part, value)))
+            .filter(|(_, servers)| !servers.is_empty())
+            .collect();
+        let all: Vec<&Virtual> = parts.iter().flat_map(|(_, servers)| servers).collect();
+        context.show_list(&all, |style| {
+            let mut text = String::new();
+            for (value, servers) in &parts {
+                if let Some(label) = &self.by {
+                    let value = value.map_or_else(
+                        || format!("without {label}"),
+                        |value| format!("{label}={value}"),
+                    );
+                    text.push_str(&format!("{}\n", crate::render::clean(&value)));
+                }
+                text.push_str(&virtual_servers::table(servers, style));
+                text.push('\n');
+            }
+            if parts.is_empty() {
+                text.push_str("no host that answered has a virtual server\n");
+            }
+            text.push_str(&report.sum_line(style));
+            text.push('\n');
+            text
+        })
+    }
+
     /// Each unit over its hosts; with `--by`, over those of each value of the label.
     fn show_units(
         &self,

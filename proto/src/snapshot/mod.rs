@@ -10,5 +10,6 @@
 pub mod fields;
 pub mod host;
 pub mod keepalived;
+pub mod lvs;
 pub mod processes;
 pub mod services;

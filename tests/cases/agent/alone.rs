@@ -216,7 +216,7 @@ async fn the_local_http_interface_tells_how_it_is() -> Result<()> {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
     let (code, names) = get("/v1/snapshots").await?;
-    assert_eq!((code, names.as_str()), (200, "[\"host\"]"));
+    assert!(code == 200 && names.contains("\"host\""), "{code} {names}");
     assert_eq!(get("/v1/snapshots/nosuch").await?.0, 404);
     assert_eq!(get("/nosuch").await?.0, 404);
     Ok(())

@@ -1,0 +1,289 @@
+//! The Linux Virtual Server: what the kernel balances, how much of it, and what changes.
+//!
+//! Read over netlink, else from `/proc/net/ip_vs`, or from `ipvsadm` where that is asked for; a host without IPVS gives
+//! an empty snapshot that says so, and nothing is asked that would make the kernel load it. Rates are by our own clock
+//! over the kernel's exact counters; counters that began anew have none, once. A change that takes something away is
+//! believed after a second look, since the kernel's dump of a table in motion may leave something out.
+//!
+//! | topic | severity | key | when |
+//! |---|---|---|---|
+//! | `lvs.service.added` | notice | virtual server | it is new |
+//! | `lvs.service.removed` | warning | virtual server | it is gone |
+//! | `lvs.service.changed` | notice | virtual server | scheduler, flags, persistence |
+//! | `lvs.service.down` | critical | virtual server | no real server with a weight above 0 is left |
+//! | `lvs.service.up` | notice | virtual server | there is one again |
+//! | `lvs.backend.added` | notice | virtual server/real server | it is new in its virtual server |
+//! | `lvs.backend.removed` | warning | virtual server/real server | it is gone from it |
+//! | `lvs.backend.weight` | info | virtual server/real server | another weight, not from or to 0 |
+//! | `lvs.backend.drained` | warning | virtual server/real server | its weight is now 0: no new connections |
+//! | `lvs.backend.restored` | notice | virtual server/real server | its weight is above 0 again |
+//! | `lvs.backend.changed` | notice | virtual server/real server | forwarding, tunnel, thresholds |
+//! | `lvs.backend.overloaded` | warning | virtual server/real server | it reached its upper threshold |
+//! | `lvs.backend.relieved` | notice | virtual server/real server | it left the lower threshold again |
+//! | `lvs.counters.reset` | notice | virtual server, or `lvs` | counters began anew (`ipvsadm -Z`, removed and made again) |
+//! | `lvs.sync.changed` | notice | `lvs` | a sync daemon was started or stopped |
+//! | `lvs.changes.dropped` | warning | `lvs` | more changes in one run than are told one by one |
+//!
+//! Fields of all that are about a virtual server: `virtual_server`, `family`, `protocol`, `virtual_address`,
+//! `virtual_port` or `fwmark`; about a real server also `real_server`, `address`, `port`, `weight`,
+//! `active_connections`, `inactive_connections`; else `address`, `port`, `scheduler`, `real_servers`,
+//! `real_servers_up`.
+
+mod changes;
+mod command;
+mod config;
+mod ipvsadm;
+mod memory;
+mod proc;
+mod read;
+mod seen;
+mod show;
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+mod tests;
+
+use std::time::Duration;
+
+use muster_proto::snapshot::host::PartError;
+use muster_proto::snapshot::lvs::{LvsSnapshot, Totals, VirtualServer};
+use serde_json::Value;
+
+use self::changes::Found;
+use self::config::Config;
+use self::memory::{Gone, Memory, Server};
+use self::read::Reader;
+use self::seen::{Knows, Seen};
+use super::{
+    Change, Collect, CollectContext, CollectError, Collected, ConfigError, SampleTime, Spec,
+};
+use crate::ipvs::Stats;
+
+/// The row of the `lvs` collector.
+pub const SPEC: Spec = Spec {
+    name: NAME,
+    summary: "virtual servers, real servers and their traffic (LVS/IPVS), and what changes, over netlink or from /proc",
+    interval_default: Duration::from_secs(10),
+    deadline_default: Duration::from_secs(8),
+    sample: include_str!("sample.toml"),
+    build: |context| Ok(Box::new(Lvs::new(context)?)),
+};
+
+const NAME: &str = "lvs";
+
+/// Looks at a table that something vanished from, until two in a row agree.
+const LOOKS_MAX: u32 = 4;
+
+/// The collector.
+pub struct Lvs {
+    config: Config,
+    reader: Reader,
+    memory: Option<Memory>,
+    gone: Gone,
+}
+
+impl Lvs {
+    /// From its section.
+    ///
+    /// # Errors
+    /// A section that it refuses.
+    pub fn new(context: &CollectContext) -> Result<Self, ConfigError> {
+        let config = Config::parse(&context.section)?;
+        Ok(Self {
+            reader: Reader::new(&context.roots, &config),
+            config,
+            memory: None,
+            gone: Gone::new(),
+        })
+    }
+
+    /// Looks once, typed.
+    ///
+    /// # Errors
+    /// Where the kernel has IPVS and no source gives its table.
+    pub fn sample(&mut self, now: SampleTime) -> Result<(LvsSnapshot, Vec<Change>), CollectError> {
+        let mut snapshot = LvsSnapshot {
+            at_ms: now.wall_ms,
+            ..LvsSnapshot::default()
+        };
+        if !self.reader.is_present() {
+            // A module that was unloaded took its virtual servers along, and one that comes brings them: both are
+            // worth their events.
+            let changes = self.judge(&mut snapshot, now, Seen::default(), Vec::new(), None);
+            return Ok((snapshot, changes));
+        }
+        let (mut seen, servers) = self.look().map_err(|what| CollectError::Nothing {
+            collector: NAME,
+            what,
+        })?;
+        let totals = self.reader.totals().unwrap_or_else(|error| {
+            seen.notes.push(error);
+            None
+        });
+        snapshot.present = true;
+        snapshot.sysctls = self.reader.sysctls().collect();
+        let changes = self.judge(&mut snapshot, now, seen, servers, totals);
+        Ok((snapshot, changes))
+    }
+
+    /// The table, sorted; a second time, and a third, where something vanished from it.
+    fn look(&mut self) -> Result<(Seen, Vec<Server>), String> {
+        let once = |reader: &mut Reader| {
+            let mut seen = reader.look()?;
+            let servers = memory::servers(std::mem::take(&mut seen.entries));
+            Ok::<(Seen, Vec<Server>), String>((seen, servers))
+        };
+        let (mut seen, mut servers) = once(&mut self.reader)?;
+        let before = self.memory.as_ref().map(|memory| &memory.servers);
+        for _ in 1..LOOKS_MAX {
+            if before.is_none_or(|before| !memory::is_missing(before, &servers)) {
+                break;
+            }
+            let (again, others) = once(&mut self.reader)?;
+            let same = memory::are_same(&servers, &others);
+            (seen, servers) = (again, others);
+            if same {
+                break;
+            }
+        }
+        Ok((seen, servers))
+    }
+
+    /// Fills the snapshot, finds what changed, and remembers.
+    fn judge(
+        &mut self,
+        snapshot: &mut LvsSnapshot,
+        now: SampleTime,
+        mut seen: Seen,
+        mut servers: Vec<Server>,
+        totals: Option<Stats>,
+    ) -> Vec<Change> {
+        let before = self.memory.take();
+        let same_source = before
+            .as_ref()
+            .is_some_and(|before| before.source == seen.source);
+        let mut found = Found::new(
+            &mut self.gone,
+            same_source,
+            same_source && seen.knows.counters,
+        );
+        if let Some(before) = &before {
+            found.compare(before, &mut servers);
+        }
+        let mut changes = found.changes;
+        if let Some(before) = &before
+            && same_source
+        {
+            changes.extend(sync_change(before, seen.daemons.as_deref()));
+        }
+        snapshot.interval_ms = before
+            .as_ref()
+            .map(|before| now.mono_ms.saturating_sub(before.mono_ms));
+        let seconds = snapshot
+            .interval_ms
+            .filter(|ms| *ms > 0)
+            .map(|ms| super::rate::lossy(ms) / 1000.0);
+        describe(snapshot, &mut seen);
+        self.list(snapshot, &servers, seen.knows, seconds);
+        let total_base = before.as_ref().and_then(|before| before.totals);
+        snapshot.totals.traffic = totals.map(|totals| {
+            let base = total_base.filter(|base| !memory::began_anew(base, &totals));
+            let knows = Knows {
+                estimates: true,
+                ..seen.knows
+            };
+            show::traffic(&totals, base.as_ref(), seconds, knows)
+        });
+        self.memory = Some(Memory {
+            mono_ms: now.mono_ms,
+            source: seen.source,
+            servers,
+            daemons: seen.daemons,
+            totals,
+        });
+        changes
+    }
+
+    /// Lists what the bounds let through, and sums up all of it.
+    fn list(
+        &self,
+        snapshot: &mut LvsSnapshot,
+        servers: &[Server],
+        knows: Knows,
+        seconds: Option<f64>,
+    ) {
+        let mut room = self.config.real_servers_max;
+        let listed = servers.len().min(self.config.virtual_servers_max);
+        snapshot.virtual_servers.reserve_exact(listed);
+        let mut totals = Totals::default();
+        for (at, server) in servers.iter().enumerate() {
+            let list = if at < listed { room } else { 0 };
+            let shown = show::virtual_server(server, knows, seconds, list);
+            add(&mut totals, &shown);
+            room -= shown.real_servers.len().min(room);
+            let hidden = server.backends.len() - shown.real_servers.len();
+            let hidden = u32::try_from(hidden).unwrap_or(u32::MAX) + u32::from(at >= listed);
+            snapshot.skipped = snapshot.skipped.saturating_add(hidden);
+            if at < listed {
+                snapshot.virtual_servers.push(shown);
+            }
+        }
+        snapshot.totals = totals;
+    }
+}
+
+impl Collect for Lvs {
+    fn collect(&mut self, now: SampleTime) -> Result<Collected, CollectError> {
+        let (snapshot, changes) = self.sample(now)?;
+        let snapshot = serde_json::to_value(&snapshot).map_err(|source| CollectError::Encode {
+            collector: NAME,
+            source,
+        })?;
+        Ok(Collected { snapshot, changes })
+    }
+}
+
+/// What is known of the load balancer as a whole.
+fn describe(snapshot: &mut LvsSnapshot, seen: &mut Seen) {
+    snapshot.source = snapshot.present.then(|| seen.source.to_owned());
+    snapshot.version = seen.info.map(show::version);
+    snapshot.table_size = seen.info.map(|info| info.table_size);
+    snapshot.timeouts = seen.timeouts.map(show::timeouts);
+    snapshot.sync_daemons = seen
+        .daemons
+        .as_deref()
+        .map(|daemons| daemons.iter().map(show::daemon).collect());
+    snapshot.skipped = seen.skipped;
+    let notes = std::mem::take(&mut seen.notes);
+    snapshot.errors = notes.into_iter().map(table_error).collect();
+}
+
+fn add(totals: &mut Totals, shown: &VirtualServer) {
+    totals.virtual_servers += 1;
+    totals.virtual_servers_down += u32::from(shown.real_servers_up == 0);
+    totals.real_servers += shown.real_servers_total;
+    totals.real_servers_up += shown.real_servers_up;
+    totals.active_connections += shown.active_connections;
+    totals.inactive_connections += shown.inactive_connections;
+}
+
+fn table_error(error: String) -> PartError {
+    PartError {
+        part: "table".to_owned(),
+        error,
+    }
+}
+
+fn sync_change(before: &Memory, after: Option<&[crate::ipvs::Daemon]>) -> Option<Change> {
+    let (before, after) = (before.daemons.as_deref()?, after?);
+    let shown = |daemons: &[crate::ipvs::Daemon]| {
+        let shown: Vec<_> = daemons.iter().map(show::daemon).collect();
+        serde_json::to_value(shown).unwrap_or(Value::Null)
+    };
+    (before != after).then(|| changes::sync_change(&shown(before), &shown(after)))
+}
