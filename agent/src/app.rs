@@ -2,6 +2,7 @@
 //! work is taken, what was taken is brought to an end and sent, goodbye, and the files are closed.
 
 mod logs;
+mod on_demand;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures_util::future::BoxFuture;
 use muster_link::{AgentPlan, Binding, Incoming, Link, QueueDecl, QueueKind, Supervisor, stamp};
 use muster_proto::event::Severity;
 use muster_proto::topology;
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::action::{self, ActionContext, HostFacts, Lvs, SnapshotSource, Snapshots as Collected};
+use crate::action::{self, ActionContext, HostFacts, Lvs};
 use crate::boot::{self, LastBoot};
 use crate::collect::keepalived::Control;
 use crate::collect::schedule::{Collectors, Schedule};
@@ -376,7 +376,7 @@ fn runner(
     let (desk, window) = action::desk();
     let context = ActionContext {
         facts: facts.clone(),
-        snapshots: Arc::new(OnDemand(collectors.clone())),
+        snapshots: Arc::new(on_demand::OnDemand(collectors.clone())),
         desk,
         scripts: config.scripts.clone(),
         services: config.services.clone(),
@@ -432,26 +432,4 @@ async fn until<T>(
 async fn done(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
     work.await;
     Ok(())
-}
-
-/// The collectors in the form in which the action `collect` asks them.
-struct OnDemand(Collectors);
-
-impl SnapshotSource for OnDemand {
-    fn names(&self) -> Vec<String> {
-        self.0
-            .board()
-            .borrow()
-            .collectors
-            .keys()
-            .map(|name| (*name).to_owned())
-            .collect()
-    }
-
-    fn collect_now(&self, names: Vec<String>) -> BoxFuture<'_, Collected> {
-        Box::pin(async move {
-            let (snapshots, errors) = self.0.collect(&names).await;
-            Collected { snapshots, errors }
-        })
-    }
 }
