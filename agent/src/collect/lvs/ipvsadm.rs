@@ -143,7 +143,11 @@ fn service_key(line: &str) -> Option<(ServiceKey, std::str::SplitAsciiWhitespace
     } else {
         Family::V4
     };
-    let mark = at.parse().ok()?;
+    // It prints marks above 2^31 as if they were negative.
+    let mark = at.parse().ok().or_else(|| {
+        let negative = at.parse::<i32>().ok()?;
+        Some(negative.cast_unsigned())
+    })?;
     Some((ServiceKey::Mark { mark, family }, words))
 }
 
