@@ -88,6 +88,16 @@ pub static ACTIONS: &[Row] = &[
         build: job_status::build,
     },
     Row {
+        name: "keepalived.check",
+        lane: Lane::Work,
+        build: keepalived::check,
+    },
+    Row {
+        name: "keepalived.reload",
+        lane: Lane::Work,
+        build: keepalived::reload,
+    },
+    Row {
         name: "log.search",
         lane: Lane::Work,
         build: log_search::build,
@@ -111,16 +121,6 @@ pub static ACTIONS: &[Row] = &[
         name: "lvs.weight",
         lane: Lane::Work,
         build: lvs::weight,
-    },
-    Row {
-        name: "keepalived.check",
-        lane: Lane::Work,
-        build: keepalived::check,
-    },
-    Row {
-        name: "keepalived.reload",
-        lane: Lane::Work,
-        build: keepalived::reload,
     },
     Row {
         name: "ping",

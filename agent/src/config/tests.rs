@@ -74,7 +74,7 @@ const WRONG: &[(&str, &str)] = &[
         "agent.toml:3:1: unknown key `lisen`; did you mean `listen`?",
     ),
     (
-        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[[tail]]\nname = \"b\"\npaths = [\"b\"]\n",
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[[tail]]\nname = \"b\"\npaths = [\"b\"]\npacks = [\"sshd\"]\n",
         "agent.toml:5:1: paths: expected a path that begins with /, found \"b\"",
     ),
     (

@@ -127,7 +127,7 @@ fn one(name: &str, part: &[(&HostId, &VirtualServer)], group: Option<&str>) -> V
 
 /// The table of `muster stats lvs`.
 pub(crate) fn table(servers: &[Virtual], style: &Style) -> String {
-    let heads = ["DIR", "CONN/S", "PKT/S", "B/S IN", "B/S OUT", "UP"].map(Column::number);
+    let heads = ["DIR", "CONN/S", "PKT/S", "IN/S", "OUT/S", "UP"].map(Column::number);
     let columns = [Column::text("VIRTUAL SERVER")].into_iter().chain(heads);
     let mut table = Table::new(columns.chain([Column::text("WEIGHTS")]));
     for server in servers {
@@ -222,7 +222,7 @@ pub(crate) fn director_text(director: &Director, style: &Style) -> String {
         plural(totals.real_servers as usize, "real server"),
         crate::render::clean(snapshot.source.as_deref().unwrap_or("nowhere")),
     );
-    let heads = ["WEIGHT", "ACTIVE", "CONN/S", "B/S IN", "B/S OUT"].map(Column::number);
+    let heads = ["WEIGHT", "ACTIVE", "CONN/S", "IN/S", "OUT/S"].map(Column::number);
     let first = [Column::text("SERVER"), Column::text("HOW")];
     let mut table = Table::new(first.into_iter().chain(heads));
     for server in &snapshot.virtual_servers {
@@ -343,7 +343,7 @@ mod tests {
             .collect();
         assert_eq!(
             squeezed[0],
-            "VIRTUAL SERVER DIR CONN/S PKT/S B/S IN B/S OUT UP WEIGHTS"
+            "VIRTUAL SERVER DIR CONN/S PKT/S IN/S OUT/S UP WEIGHTS"
         );
         assert_eq!(
             squeezed[1],

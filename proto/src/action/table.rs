@@ -131,6 +131,27 @@ pub static ACTIONS: &[ActionSpec] = &[
         &[required("job", ArgKind::Job, "the job's id")],
     ),
     read(
+        "keepalived.check",
+        "have keepalived test the configuration that it would read",
+        &[DAEMON],
+    ),
+    ActionSpec {
+        name: "keepalived.reload",
+        summary: "test keepalived's configuration, have it taken in, and tell what changed",
+        effect: Effect::Change,
+        idempotent: false,
+        dry_run: true,
+        run_limit_ms: 60_000,
+        args: &[
+            DAEMON,
+            optional(
+                "force",
+                ArgKind::Flag,
+                "reload also where the test finds errors",
+            ),
+        ],
+    },
+    read(
         "log.search",
         "lines of the host's logs that match a pattern, the newest of them",
         &[
@@ -248,27 +269,6 @@ pub static ACTIONS: &[ActionSpec] = &[
             FORCE,
         ],
     ),
-    read(
-        "keepalived.check",
-        "have keepalived test the configuration that it would read",
-        &[DAEMON],
-    ),
-    ActionSpec {
-        name: "keepalived.reload",
-        summary: "test keepalived's configuration, have it taken in, and tell what changed",
-        effect: Effect::Change,
-        idempotent: false,
-        dry_run: true,
-        run_limit_ms: 60_000,
-        args: &[
-            DAEMON,
-            optional(
-                "force",
-                ArgKind::Flag,
-                "reload also where the test finds errors",
-            ),
-        ],
-    },
     read("ping", "answer at once", &[]),
     ActionSpec {
         name: "script.run",

@@ -248,6 +248,8 @@ fn check_changes(
     let told: Vec<_> = changes
         .iter()
         .map(|change| (change.topic, change.key.as_str()))
+        // How full the disk of this machine is, is not the test's.
+        .filter(|(topic, _)| !topic.starts_with("host.filesystem.usage"))
         .collect();
     assert_eq!(told, topics, "{name}: {:?}", snapshot.errors);
     for change in &changes {
