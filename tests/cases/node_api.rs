@@ -1,6 +1,7 @@
 //! The local HTTP interface as whatever called the agent's forerunner sees it: its paths and shapes on the real `/proc`,
 //! and what is said to those who ask for the wrong thing or without the token.
 
+mod director;
 mod paths;
 mod token;
 

@@ -67,8 +67,19 @@ pub(crate) struct Health {
 
 /// Serves for ever. A port that can't be had, or a token that can't be read, is a warning, and is tried again.
 pub(crate) async fn serve(listen: SocketAddr, section: HttpSection, health: Health) {
-    let node = section.node_paths.then(|| Node::new(health.roots.clone()));
-    listen_for_ever(listen, &section, &health, node.as_ref()).await;
+    let node = section
+        .node_paths
+        .then(|| Node::new(health.roots.clone(), health.collectors.clone()));
+    let follow = async {
+        match &node {
+            Some(node) => match node.follow().await {},
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = listen_for_ever(listen, &section, &health, node.as_ref()) => {}
+    }
 }
 
 async fn listen_for_ever(

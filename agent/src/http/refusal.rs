@@ -1,6 +1,6 @@
 //! The answers that say no, all of one shape: `{"error": "…"}`, with the known names where a name is not known.
 
-use axum::http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub(super) struct Refusal {
 enum Hint {
     /// A token would do.
     Token,
+    /// It is worth another try in so many seconds.
+    RetryAfter(u64),
 }
 
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -75,6 +77,14 @@ impl Refusal {
     pub(super) fn unavailable(error: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
+
+    /// This host can tell in so many seconds.
+    pub(super) fn not_yet(error: impl Into<String>, seconds: u64) -> Self {
+        Self {
+            hint: Some(Hint::RetryAfter(seconds)),
+            ..Self::unavailable(error)
+        }
+    }
 }
 
 impl IntoResponse for Refusal {
@@ -83,6 +93,7 @@ impl IntoResponse for Refusal {
         let mut response = (self.status, never_kept, Json(self.body)).into_response();
         let hint = self.hint.map(|hint| match hint {
             Hint::Token => (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Hint::RetryAfter(seconds) => (RETRY_AFTER, seconds.into()),
         });
         response.headers_mut().extend(hint);
         response

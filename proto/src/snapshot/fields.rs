@@ -7,6 +7,7 @@
 
 mod host;
 mod keepalived;
+mod lvs;
 mod processes;
 pub mod prometheus;
 mod services;
@@ -39,6 +40,7 @@ pub struct Declared {
 pub static DECLARED: &[&Declared] = &[
     &host::DECLARED,
     &keepalived::DECLARED,
+    &lvs::DECLARED,
     &processes::DECLARED,
     &services::DECLARED,
 ];

@@ -2,6 +2,7 @@
 //! at when it is asked for: nothing here is older than the request, but for what is measured over a time.
 
 mod cpu;
+mod director;
 mod disks;
 mod dist;
 mod interfaces;
@@ -9,6 +10,7 @@ mod json;
 mod lvs;
 mod memory;
 mod together;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,12 +20,14 @@ use axum::Router;
 use axum::extract::{self, Query, State as Shared};
 use axum::routing::get;
 
+use self::director::Director;
 use self::disks::Disks;
 use self::json::Body;
 use self::together::Together;
 use super::refusal::Refusal;
 use crate::collect::HostRoots;
 use crate::collect::files::Files;
+use crate::collect::schedule::Collectors;
 
 /// What can be asked under `/node/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,9 @@ enum Question {
     HddInfo,
     CpuDetail,
     LvsStatsSumm,
+    LvsConn,
+    LvsStatus,
+    LvsTraffic,
 }
 
 static QUESTIONS: &[(&str, Question)] = &[
@@ -49,6 +56,9 @@ static QUESTIONS: &[(&str, Question)] = &[
     ("GetHddInfo", Question::HddInfo),
     ("GetCpuDetail", Question::CpuDetail),
     ("GetLvsStatsSumm", Question::LvsStatsSumm),
+    ("GetLvsConn", Question::LvsConn),
+    ("GetLvsStatus", Question::LvsStatus),
+    ("GetLvsTraffic", Question::LvsTraffic),
 ];
 
 /// The paths, for whoever asks for another.
@@ -65,6 +75,7 @@ struct Eyes {
     disks: Disks,
     all_disks: Together<Body>,
     cpu_detail: Together<Body>,
+    director: Director,
 }
 
 /// The routes. A slash at the end makes no difference, and the interface may stand in the path.
@@ -92,13 +103,19 @@ pub(super) fn router(node: Node) -> Router {
 }
 
 impl Node {
-    pub(super) fn new(roots: HostRoots) -> Self {
+    pub(super) fn new(roots: HostRoots, collectors: Collectors) -> Self {
         Self(Arc::new(Eyes {
             roots,
             disks: Disks::default(),
             all_disks: Together::default(),
             cpu_detail: Together::default(),
+            director: Director::new(collectors),
         }))
+    }
+
+    /// Keeps an eye on what has to be known when it is asked for. For ever.
+    pub(super) async fn follow(&self) -> std::convert::Infallible {
+        self.0.director.follow().await
     }
 
     async fn answer(&self, question: Question, interface: Option<&str>) -> Result<Body, Refusal> {
@@ -107,6 +124,7 @@ impl Node {
             disks,
             all_disks,
             cpu_detail,
+            director,
         } = &*self.0;
         let proc = async |file: &str| read(&roots.proc.join(file)).await;
         match question {
@@ -123,8 +141,11 @@ impl Node {
             Question::CpuDetail => cpu_detail.look(cpu::detail(roots)).await,
             Question::LvsStatsSumm => {
                 let text = proc("net/ip_vs_stats").await;
-                lvs::sums(&text.map_err(|_| lvs::no_ipvs(&roots.proc))?)
+                lvs::sums(&text.map_err(|_| director::no_ipvs())?)
             }
+            Question::LvsConn => lvs::connections(&director.now().await?),
+            Question::LvsStatus => lvs::status(&director.now().await?),
+            Question::LvsTraffic => director.traffic().await,
         }
     }
 }
