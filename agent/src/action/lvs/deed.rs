@@ -68,7 +68,7 @@ impl Fate {
         match self {
             Self::NotRemembered => Some("its weight stays 0: no former one is known here"),
             Self::Gone => Some("not in the table any more: keepalived or somebody took it out"),
-            Self::Last => Some("the others went meanwhile, it would have been the last one"),
+            Self::Last => Some("it is the last one there with a weight above 0"),
             Self::Failed(why) => Some(why),
             _ => None,
         }

@@ -202,6 +202,17 @@ fn one_mark_for_both_families_is_told_apart() {
 }
 
 #[test]
+fn a_mark_above_2_31_is_printed_as_negative() {
+    let text = list("FWM  -1 rr\n  -> 10.1.0.1:0 Route 1 2 0\nFWM  -2147483648 IPv6 rr\n");
+    let stats = list("FWM  -1 1 2 3 4 5\n  -> 10.1.0.1:0 1 2 3 4 5\n");
+    let (snapshot, _) = Shown::new().show(&text, &stats);
+    let servers = &snapshot.virtual_servers;
+    let names: Vec<&str> = servers.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["fwmark6/2147483648", "fwmark/4294967295"]);
+    assert_eq!(servers[1].traffic.as_ref().unwrap().in_packets.total, 2);
+}
+
+#[test]
 fn one_real_server_in_two_virtual_servers_is_two() {
     let text = list(
         "TCP 192.0.2.1:80 rr\n  -> 10.1.0.1:80 Masq 1 5 0\nTCP 192.0.2.2:80 rr\n  -> 10.1.0.1:80 Masq 2 7 0\n",
