@@ -31,7 +31,6 @@ use crate::presence::PresenceSource;
 use crate::publish::{OutboxCounters, OutboxPublisher, Snapshots, Wire, open_session};
 use crate::report;
 use crate::state::{self, NewEvent, State, StateConfig};
-use crate::tail;
 use crate::tick::Grid;
 
 /// The agent's version.
@@ -215,11 +214,7 @@ impl Agent {
             job_counters,
             outbox: outbox.clone(),
             snapshots: snapshots.clone(),
-            logs: config
-                .tail
-                .iter()
-                .map(|tail| tail.counters.clone())
-                .collect(),
+            logs: config.log_counters().into(),
             link_counters: Arc::default(),
             started: Instant::now(),
         };
@@ -336,7 +331,8 @@ impl Work {
                 drop(facts);
             }),
         );
-        let logs = tail::run(self.config.tail, self.logs, stop.clone());
+        let (files, journals) = (self.config.tail, self.config.journals);
+        let logs = logs::follow(files, journals, self.logs, stop.clone());
         work.start("logs", done(logs));
         if let Some(listen) = self.config.http.listen {
             let serve = http::serve(listen, self.config.http, self.health);

@@ -135,6 +135,11 @@ async fn local(config: &Config, checks: &mut Checks<'_>) -> io::Result<()> {
         let named = |what: String| format!("{section}: {what}");
         checks.judge("logs", Verdict::Warning, outcome.map(named).map_err(named))?;
     }
+    for section in &config.journals {
+        let outcome = tail::journal::check(section).await;
+        let named = |what: String| format!("{}: {what}", section.name);
+        checks.judge("logs", Verdict::Warning, outcome.map(named).map_err(named))?;
+    }
     for outcome in action::check_services(&config.services).await {
         checks.judge("service", Verdict::Warning, outcome)?;
     }

@@ -4,6 +4,7 @@
 mod down;
 mod full;
 mod killed;
+mod rules_journal;
 mod running;
 
 use std::fs::{self, OpenOptions};

@@ -3,17 +3,33 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use muster_link::stamp;
 use muster_proto::event::is_topic;
+use tokio_util::sync::CancellationToken;
 
 use crate::inventory::InventoryFile;
 use crate::state::{NewEvent, State, StateError, TailBatch};
-use crate::tail::{Batch, Sink, SinkError, Stored, TailEvent};
+use crate::tail::journal::{self, JournalSection};
+use crate::tail::{self, Batch, Section, Sink, SinkError, Stored, TailEvent};
 
 /// The part of the outbox, in quarters, that logs may fill: what else the agent has to say still fits.
 const OUTBOX_QUARTERS: u64 = 3;
 
 /// What an event costs besides its texts.
 const EVENT_BYTES: u64 = 400;
+
+/// Follows the files and journals of all sections until `stop`.
+pub(super) async fn follow(
+    files: Vec<Section>,
+    journals: Vec<JournalSection>,
+    sink: Arc<StateSink>,
+    stop: CancellationToken,
+) {
+    tokio::join!(
+        tail::run(files, sink.clone(), stop.clone()),
+        journal::run(journals, sink, stamp::now_ms, stop),
+    );
+}
 
 /// The state file as a store of batches.
 pub(super) struct StateSink {

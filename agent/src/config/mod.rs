@@ -9,6 +9,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_link::BrokerConfig;
@@ -18,7 +19,8 @@ use crate::action::{LogGlobs, Scripts, Services};
 use crate::collect::HostRoots;
 use crate::job::{Access, JobsSection};
 use crate::state::OutboxSection;
-use crate::tail;
+use crate::tail::journal::JournalSection;
+use crate::tail::{self, SectionCounters};
 
 pub use self::error::ConfigError;
 pub use self::sample::sample;
@@ -57,8 +59,10 @@ pub struct Config {
     pub services: Services,
     /// The scripts that `script.run` may run, by name.
     pub scripts: Scripts,
-    /// The logs that are followed.
+    /// The log files that are followed.
     pub tail: Vec<tail::Section>,
+    /// What is followed of journals.
+    pub journals: Vec<JournalSection>,
     /// The logs that `log.search` may read.
     pub logs: LogGlobs,
     /// The file that says who owns which virtual server.
@@ -101,6 +105,14 @@ impl Config {
         let source = error::Source { path, text };
         let raw: raw::RawConfig = toml::from_str(text).map_err(|error| source.refused(&error))?;
         raw.check(&source)
+    }
+
+    /// What is counted of each section that follows logs.
+    #[must_use]
+    pub fn log_counters(&self) -> Vec<Arc<SectionCounters>> {
+        let files = self.tail.iter().map(|section| &section.counters);
+        let journals = self.journals.iter().map(|section| &section.counters);
+        files.chain(journals).cloned().collect()
     }
 }
 

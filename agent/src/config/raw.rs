@@ -1,6 +1,6 @@
 //! The config file as it is written, key by key with its default, and the one step from there to [`Config`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::job::{Access, JobsSection, KeySection, PolicySection};
 use crate::state::{
     OUTBOX_AGE_MAX_MS_DEFAULT, OUTBOX_BYTES_MAX_DEFAULT, OUTBOX_BYTES_MAX_LEAST, OutboxSection,
 };
-use crate::tail;
+use crate::tail::{self, journal::JournalSection};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -231,6 +231,8 @@ impl RawConfig {
         }
         let logs = LogGlobs::parse(&self.logs.search)
             .map_err(|what| source.wrong(&["logs", "search"], format!("search: {what}")))?;
+        let (tail, journals) =
+            tail(self.tail).map_err(|(number, what)| source.wrong_item("tail", number, what))?;
         Ok(Config {
             broker: self.broker.or_user(host.as_str()),
             host,
@@ -246,8 +248,8 @@ impl RawConfig {
             collect: self.collect,
             services: self.services.check(),
             scripts,
-            tail: tail(self.tail)
-                .map_err(|(number, what)| source.wrong_item("tail", number, what))?,
+            tail,
+            journals,
             logs,
             inventory: self.inventory.file.map(|file| file.0),
             roots,
@@ -329,21 +331,35 @@ fn own_name() -> Result<HostId, String> {
     })
 }
 
+/// The sections of files and those of journals.
+type Logs = (Vec<tail::Section>, Vec<JournalSection>);
+
 /// The sections; what is wrong with which, counted from 1.
-fn tail(tables: Vec<toml::Table>) -> Result<Vec<tail::Section>, (usize, String)> {
-    let mut sections: Vec<tail::Section> = Vec::new();
-    for (at, table) in tables.into_iter().enumerate() {
+fn tail(tables: Vec<toml::Table>) -> Result<Logs, (usize, String)> {
+    let (mut files, mut journals) = (Vec::new(), Vec::new());
+    let mut names = BTreeSet::new();
+    for (at, mut table) in tables.into_iter().enumerate() {
         let wrong = |what: String| (at + 1, what);
-        let section = tail::section(table).map_err(wrong)?;
-        if sections.iter().any(|other| other.name == section.name) {
-            let name = &section.name;
+        let name = match JournalSection::take(&mut table).map_err(wrong)? {
+            Some(section) => {
+                let name = section.name.clone();
+                journals.push(section);
+                name
+            }
+            None => {
+                let section = tail::section(table).map_err(wrong)?;
+                let name = section.name.clone();
+                files.push(section);
+                name
+            }
+        };
+        if let Some(name) = names.replace(name) {
             return Err(wrong(format!(
                 "name: there are two sections {name:?}; each needs its own"
             )));
         }
-        sections.push(section);
     }
-    Ok(sections)
+    Ok((files, journals))
 }
 
 fn labels(labels: &BTreeMap<String, String>) -> Result<(), (String, String)> {

@@ -82,6 +82,10 @@ const WRONG: &[(&str, &str)] = &[
         "agent.toml:5:1: name: there are two sections \"a\"",
     ),
     (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[[tail]]\nname = \"a\"\njournal = true\npacks = [\"sshd\"]\n",
+        "agent.toml:5:1: name: there are two sections \"a\"",
+    ),
+    (
         "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\nencoding = \"klingon\"\npacks = [\"sshd\"]\n",
         "agent.toml:1:1: encoding: expected \"auto\" or an encoding's name",
     ),

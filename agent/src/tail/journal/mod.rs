@@ -6,6 +6,7 @@
 
 mod export;
 mod reader;
+mod section;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use super::rules::{RuleError, Step};
 use crate::collect::glob;
 
 pub use reader::Journal;
+pub use section::{JournalSection, check, run};
 
 /// What to read of which journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,14 +88,20 @@ impl JournalSource {
         any(&self.identifiers, &entry.identifier) && any(&self.units, &entry.unit)
     }
 
-    /// `journalctl`'s arguments, from `from` on.
-    fn arguments(&self, from: &Begin) -> Vec<String> {
+    /// `journalctl`'s arguments for a look at the last entry.
+    fn last_entry(&self) -> Vec<String> {
+        let mut arguments = self.plain_arguments();
+        arguments.push("--lines=1".to_owned());
+        arguments
+    }
+
+    /// What it is always given.
+    fn plain_arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = self.program.iter().skip(1).cloned().collect();
         arguments.extend(
             [
                 "--output=export",
                 "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID,_SYSTEMD_UNIT",
-                "--follow",
                 "--no-pager",
                 "--quiet",
                 "--all",
@@ -103,6 +111,13 @@ impl JournalSource {
         if let Some(directory) = &self.directory {
             arguments.push(format!("--directory={}", directory.display()));
         }
+        arguments
+    }
+
+    /// Its arguments to follow the journal, from `from` on.
+    fn arguments(&self, from: &Begin) -> Vec<String> {
+        let mut arguments = self.plain_arguments();
+        arguments.push("--follow".to_owned());
         match from {
             // Without this it would begin with the last ten.
             Begin::Cursor(cursor) => {
@@ -157,6 +172,7 @@ mod tests {
         let arguments = some.arguments(&Begin::Cursor("s=1".to_owned()));
         assert!(arguments.ends_with(&[
             "--directory=/var/log/journal".to_owned(),
+            "--follow".to_owned(),
             "--no-tail".to_owned(),
             "--after-cursor=s=1".to_owned()
         ]));

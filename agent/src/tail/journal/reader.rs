@@ -3,6 +3,7 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_proto::event::Severity;
@@ -16,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::export::Export;
 use super::{Begin, JournalSource};
 use crate::tail::{
-    AlertStates, Batch, Line, Matcher, RateLimits, Sink, SinkError, SourceInfo, TailEvent,
+    AlertStates, Batch, Line, Matcher, RateLimits, SectionCounters, Sink, SinkError, SourceInfo,
+    TailEvent,
 };
 
 /// How long events wait for more of them.
@@ -50,6 +52,8 @@ pub struct Journal {
     pub from_begin: bool,
     /// The section's rules.
     pub matcher: Arc<dyn Matcher>,
+    /// What is counted while it is followed.
+    pub counters: Arc<SectionCounters>,
     /// Where events and cursor go.
     pub sink: Arc<dyn Sink>,
     /// The time in milliseconds since 1970.
@@ -269,6 +273,11 @@ impl Follower {
             return;
         }
         let bytes = entry.line();
+        let counters = &self.journal.counters;
+        count(&counters.bytes, bytes.len());
+        count(&counters.lines, 1);
+        count(&counters.truncated, usize::from(entry.truncated));
+        let events = self.events.len();
         let line = Line {
             bytes: &bytes,
             truncated: entry.truncated,
@@ -278,11 +287,12 @@ impl Follower {
         self.journal
             .matcher
             .apply(&line, &mut self.alerts, &mut self.limits, &mut self.events);
+        count(&self.journal.counters.events, self.events.len() - events);
     }
 
     fn lost(&mut self, why: &str) {
         self.events.push(TailEvent {
-            topic: "tail.journal.cursor_lost".to_owned(),
+            topic: "agent.log.cursor_lost".to_owned(),
             severity: Severity::Warning,
             summary: format!("the journal no longer has the entry that was read last: {why}"),
             key: self.journal.section.clone(),
@@ -336,6 +346,10 @@ impl Follower {
         self.committed = Instant::now();
         Ok(())
     }
+}
+
+fn count(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Ordering::Relaxed);
 }
 
 /// What a program that has ended said last, or how it ended.
