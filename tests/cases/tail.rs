@@ -4,8 +4,10 @@
 mod down;
 mod full;
 mod killed;
+mod pack_keepalived;
 mod rules_journal;
 mod running;
+mod search;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
