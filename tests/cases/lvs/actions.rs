@@ -12,22 +12,19 @@ use super::site::{Director, Site};
 
 const TABLES: &str = "[collect.lvs]\ninterval = \"1s\"\n";
 
-/// Two virtual servers; `b3` is alone in its own.
+/// Two virtual servers with the same real servers.
 const TABLE: &str = "-A -t 192.0.2.99:80 -s wrr
 -a -t 192.0.2.99:80 -r 10.8.1.2:9000 -m -w 7
 -a -t 192.0.2.99:80 -r 10.8.2.2:9000 -m -w 5
 -A -t 192.0.2.10:443 -s rr
 -a -t 192.0.2.10:443 -r 10.8.1.2:9000 -m -w 3
 -a -t 192.0.2.10:443 -r 10.8.2.2:9000 -m -w 3
--A -t 192.0.2.12:80 -s rr
--a -t 192.0.2.12:80 -r 10.8.3.2:9000 -m -w 1
 ";
 
 /// One host's answer to a job.
 #[derive(Debug)]
 struct Answer {
     state: String,
-    reason: String,
     data: Value,
 }
 
@@ -48,7 +45,6 @@ async fn job(site: &Site, arguments: &[&str]) -> Result<(i32, Vec<Answer>)> {
         };
         answers.push(Answer {
             state: text("/state"),
-            reason: text("/reason/code"),
             data: answer["data"].clone(),
         });
     }
@@ -97,7 +93,7 @@ async fn a_real_server_is_drained_on_all_directors_and_restored() -> Result<()> 
             .guest
             .succeed(&format!(
                 "ipvsadm -R <<'TABLE'\n{TABLE}TABLE\n\
-                 for place in b1 b2 b3; do\n\
+                 for place in b1 b2; do\n\
                    ip netns exec $place busybox nc -ll -p 9000 -e busybox cat >/dev/null 2>&1 </dev/null &\n\
                  done"
             ))
@@ -107,24 +103,8 @@ async fn a_real_server_is_drained_on_all_directors_and_restored() -> Result<()> 
     let before = vec![[7, 5, 3, 3]; 2];
     assert_eq!(weights(&site).await?, before);
 
-    // A dry run, and what is refused: neither changes anything.
+    // What can't be an address is refused, and changes nothing.
     let one = "real_server=10.8.1.2:9000";
-    let (code, answers) = job(&site, &["lvs.drain", one, "--dry-run"]).await?;
-    assert_eq!(code, 0, "{answers:#?}");
-    assert_eq!(
-        answers[0].data["virtual_servers"][0]["state"], "would-change",
-        "{answers:#?}"
-    );
-    let (code, answers) = job(
-        &site,
-        &["lvs.weight", "real_server=10.8.3.2:9000", "weight=0"],
-    )
-    .await?;
-    assert_eq!(code, 6, "{answers:#?}");
-    assert!(
-        answers.iter().all(|answer| answer.reason == "unsafe"),
-        "{answers:#?}"
-    );
     let (code, answers) = job(
         &site,
         &["lvs.weight", "real_server=10.8.1.999:9000", "weight=0"],
@@ -217,11 +197,6 @@ async fn a_real_server_is_drained_on_all_directors_and_restored() -> Result<()> 
         assert_eq!(answers[1].data["changed"], 2, "{answers:#?}");
     }
     assert_eq!(weights(&site).await?, vec![[9, 5, 3, 3]; 2]);
-
-    // Hosts that do not have it succeed, and say so; where none has it, the operator meant something else.
-    let (code, answers) = job(&site, &["lvs.drain", "real_server=10.9.9.9:1"]).await?;
-    assert_eq!(code, 3, "{answers:#?}");
-    assert_eq!(answers[0].data["not_here"], true, "{answers:#?}");
 
     noticed.extend([
         "lvs.service.up tcp/192.0.2.10:443".to_owned(),
