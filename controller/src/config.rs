@@ -18,6 +18,7 @@ use serde::Deserialize;
 pub use self::parse::ConfigError;
 use self::place::Place;
 use crate::exit::usage;
+use crate::serve::config::{RawServe, ServeConfig};
 
 /// The parsed config.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// The management API.
     pub management: ManagementConfig,
+    /// `muster serve`.
+    pub serve: ServeConfig,
     broker: Option<Broker>,
 }
 
@@ -68,6 +71,7 @@ struct RawConfig {
     broker: Option<toml::Spanned<RawBroker>>,
     #[serde(default)]
     management: ManagementConfig,
+    serve: Option<toml::Spanned<RawServe>>,
 }
 
 impl Config {
@@ -112,6 +116,14 @@ impl Config {
             Some(path) => place.absolute(&path),
             None => place::cache_dir()?,
         };
+        let (serve, serve_at) = raw.serve.map_or_else(Default::default, |section| {
+            let start = section.span().start;
+            (section.into_inner(), start)
+        });
+        let serve = ServeConfig::parse(serve, &place.dir, &cache_dir).map_err(|error| {
+            let file = place.file.clone().unwrap_or_default();
+            ConfigError::at(text, serve_at, file, format!("in [serve]: {error}"))
+        })?;
         let mut management = raw.management;
         management.password_file = management.password_file.map(|path| place.absolute(&path));
         management.ca_file = management.ca_file.map(|path| place.absolute(&path));
@@ -122,6 +134,7 @@ impl Config {
             key_file,
             cache_dir,
             management,
+            serve,
             broker,
         })
     }
@@ -280,6 +293,7 @@ mod tests {
             ("", "zzzzzzzzzzzz = 1\n"),
             ("[broker]\n", "zzzzzzzzzzzz = 1"),
             ("[management]\n", "zzzzzzzzzzzz = 1"),
+            ("[serve]\n", "zzzzzzzzzzzz = 1"),
         ] {
             let error = load(&format!("{section}{unknown}"))
                 .unwrap_err()
@@ -287,7 +301,7 @@ mod tests {
             let keys = error.rsplit("the keys here are ").next().unwrap();
             for key in keys
                 .split(", ")
-                .filter(|key| !["broker", "management"].contains(key))
+                .filter(|key| !["broker", "management", "serve"].contains(key))
             {
                 assert!(
                     SAMPLE.contains(&format!("\n# {key} = "))

@@ -149,7 +149,7 @@ impl Screen {
 pub fn start_log(verbose: u8) {
     let default = match verbose {
         0 => "off,muster_controller=warn,muster_link=error",
-        1 => "warn,muster_controller=info,muster_link=info",
+        1 => "warn,lapin=off,muster_controller=info,muster_link=info",
         2 => "info,muster_controller=debug,muster_link=debug",
         _ => "debug",
     };

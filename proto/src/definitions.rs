@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::topology::{EXCHANGES, POLICIES, PolicyValue, QUEUES, STREAMS};
+use crate::topology::{EXCHANGES, POLICIES, PolicyValue, QUEUES, QueueNature, STREAMS};
 
 /// Definitions for one vhost: exchanges, streams, bindings and policies, in the form that
 /// `POST /api/definitions/<vhost>` takes. Posting them again changes nothing.
@@ -59,10 +59,16 @@ fn queues() -> Vec<Value> {
             "arguments": { "x-queue-type": "stream" },
         })
     });
-    let classic = QUEUES.iter().map(|queue| {
-        json!({ "name": queue.name, "durable": true, "auto_delete": false, "arguments": {} })
+    let others = QUEUES.iter().map(|queue| {
+        let arguments = match queue.nature {
+            QueueNature::Classic => json!({}),
+            QueueNature::QuorumWithOneActive => {
+                json!({ "x-queue-type": "quorum", "x-single-active-consumer": true })
+            }
+        };
+        json!({ "name": queue.name, "durable": true, "auto_delete": false, "arguments": arguments })
     });
-    streams.chain(classic).collect()
+    streams.chain(others).collect()
 }
 
 fn bindings() -> Vec<Value> {

@@ -100,7 +100,9 @@ impl Kind {
             Self::Job => 64 * KIB,
             Self::Ack | Self::Mark | Self::Probe => 4 * KIB,
             // The bounded output of a script (256 KiB) or a large snapshot, with room for its frame.
-            Self::Result | Self::Metrics => 1024 * KIB,
+            Self::Result => 1024 * KIB,
+            // A director with 1,000 virtual servers of 10 real servers takes 5.4 MB.
+            Self::Metrics => 16 * 1024 * KIB,
             Self::Output | Self::Event | Self::Presence => 64 * KIB,
             // 10,000 hosts with names of 200 bytes, twice.
             Self::JobOpened | Self::JobNote => 4096 * KIB,

@@ -27,6 +27,14 @@ pub const PRESENCE: &str = "muster.presence";
 /// those that are routed to a stream without a word.
 pub const DEAD_LETTERS: &str = "muster.dead";
 
+/// The queue whose one exclusive consumer leads among the `muster serve` there are.
+pub const LEAD: &str = "muster.lead";
+/// The queue of events that reactions wait for.
+pub const REACTIONS: &str = "muster.reactions";
+
+/// Start of the name of every bridge's queue: `muster.bridge.<name>`.
+pub const BRIDGE_QUEUE_PREFIX: &str = "muster.bridge.";
+
 /// Start of the name of every agent's queue.
 pub const AGENT_QUEUE_PREFIX: &str = "muster.agent.";
 /// Start of the name of every controller's own queue.
@@ -85,23 +93,49 @@ pub struct StreamSpec {
     pub summary: &'static str,
 }
 
-/// A durable classic queue.
+/// What no policy can set, and so stands in a queue's declaration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueNature {
+    /// A classic queue.
+    Classic,
+    /// A quorum queue of which one consumer at a time gets messages; the others wait to take over.
+    QuorumWithOneActive,
+}
+
+/// A durable queue.
 #[derive(Debug)]
 pub struct QueueSpec {
     /// Its name.
     pub name: &'static str,
+    /// What it is.
+    pub nature: QueueNature,
     /// Exchange and binding key of each of its bindings.
     pub bindings: &'static [(&'static str, &'static str)],
     /// What it is for.
     pub summary: &'static str,
 }
 
-/// Every classic queue that is not an agent's or a controller's own.
-pub static QUEUES: &[QueueSpec] = &[QueueSpec {
-    name: DEAD_LETTERS,
-    bindings: &[(DEAD, "#")],
-    summary: "dead letters, until a controller that reads the ledger takes them over",
-}];
+/// Every queue that is not a stream, an agent's or a controller's own.
+pub static QUEUES: &[QueueSpec] = &[
+    QueueSpec {
+        name: DEAD_LETTERS,
+        nature: QueueNature::Classic,
+        bindings: &[(DEAD, "#")],
+        summary: "dead letters, until a controller that reads the ledger takes them over",
+    },
+    QueueSpec {
+        name: LEAD,
+        nature: QueueNature::Classic,
+        bindings: &[],
+        summary: "always empty: the `muster serve` that consumes it alone is the one that speaks for all",
+    },
+    QueueSpec {
+        name: REACTIONS,
+        nature: QueueNature::QuorumWithOneActive,
+        bindings: &[],
+        summary: "events that reactions wait for; bound to their topics by `muster serve`",
+    },
+];
 
 /// Every stream. (Agents declare their own queues, controllers their reply queues.)
 pub static STREAMS: &[StreamSpec] = &[
@@ -183,6 +217,22 @@ pub static POLICIES: &[PolicySpec] = &[
         pattern: r"^muster\.dead$",
         // Where no controller comes for a long time the oldest goes: of those jobs nobody has asked.
         definition: &[("max-length", PolicyValue::Number(DEAD_LETTERS_MAX))],
+    },
+    PolicySpec {
+        name: "muster-bridges",
+        pattern: r"^muster\.bridge\.",
+        // Snapshots, of which the newest win: what a sink that is down has missed is of no use to it later.
+        definition: &[
+            ("max-length-bytes", PolicyValue::Number(64_000_000)),
+            ("message-ttl", PolicyValue::Number(15 * 60 * 1000)),
+            ("expires", PolicyValue::Number(7 * 24 * 3600 * 1000)),
+        ],
+    },
+    PolicySpec {
+        name: "muster-reactions",
+        pattern: r"^muster\.reactions$",
+        // Hours of a busy fleet's events, should no `muster serve` be there; the history keeps all of them.
+        definition: &[("max-length-bytes", PolicyValue::Number(256_000_000))],
     },
     PolicySpec {
         name: "muster-controllers",
@@ -305,9 +355,9 @@ pub fn agent_permissions(host: &HostId) -> Permissions {
 #[must_use]
 pub fn controller_permissions() -> Permissions {
     Permissions {
-        configure: r"^muster\.ctl\.".to_owned(),
-        write: r"^muster\.(ctl\..*|jobs|events|metrics)$".to_owned(),
-        read: r"^muster\.(ctl\..*|ledger|history|presence|jobs|replies|events|metrics|dead)$"
+        configure: r"^muster\.(ctl|bridge)\.".to_owned(),
+        write: r"^muster\.((ctl|bridge)\..*|reactions|jobs|events|metrics)$".to_owned(),
+        read: r"^muster\.((ctl|bridge)\..*|reactions|lead|ledger|history|presence|jobs|replies|events|metrics|dead)$"
             .to_owned(),
         topics: Vec::new(),
     }

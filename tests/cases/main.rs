@@ -19,5 +19,6 @@ mod link;
 mod lvs;
 mod node_api;
 mod outage;
+mod serve;
 mod services;
 mod tail;

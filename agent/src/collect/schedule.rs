@@ -63,7 +63,7 @@ impl Schedule {
     /// Sets up every enabled collector. What they give goes to `reports`, whose reader may slow them down.
     ///
     /// # Errors
-    /// As [`build_all`].
+    /// As [`super::build_all`].
     pub fn new(
         roots: HostRoots,
         sections: BTreeMap<String, toml::Table>,

@@ -13,6 +13,7 @@ mod job;
 mod key;
 mod ping;
 mod run;
+mod serve;
 mod sitting;
 mod stats;
 mod units;
@@ -25,6 +26,7 @@ use std::pin::Pin;
 
 use clap::ArgMatches;
 
+pub(crate) use self::sitting::span;
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -54,6 +56,10 @@ pub static COMMANDS: &[Spec] = &[
     spec::<job::Cancel>(
         &["job", "cancel"],
         "End a job where it runs, and where it has not come yet",
+    ),
+    spec::<serve::Serve>(
+        &["serve"],
+        "Keep the ledger and the fleet's state, and serve them, as a daemon",
     ),
     spec::<actions::Actions>(
         &["actions"],

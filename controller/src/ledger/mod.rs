@@ -6,6 +6,7 @@
 
 mod error;
 pub mod fold;
+pub mod follow;
 pub mod letters;
 pub mod presence;
 pub mod read;

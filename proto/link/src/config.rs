@@ -108,6 +108,12 @@ pub enum ConfigError {
 }
 
 impl BrokerConfig {
+    /// The longest time over which reconnects are spread.
+    #[must_use]
+    pub const fn reconnect_window(&self) -> std::time::Duration {
+        self.reconnect_window
+    }
+
     /// The brokers, as given; at least one.
     #[must_use]
     pub fn urls(&self) -> &[BrokerUrl] {

@@ -7,6 +7,7 @@
 //! The library's automatic recovery is off: it gives up after sixteen tries, and was seen connected but deaf.
 
 pub mod backoff;
+mod channels;
 mod config;
 mod connect;
 mod deliver;
@@ -22,6 +23,8 @@ pub mod supervise;
 mod tls;
 mod url;
 
+pub use backoff::Backoff;
+pub use channels::Channels;
 pub use config::{BrokerConfig, ConfigError, RawBroker};
 pub use deliver::{Acker, Deliveries};
 pub use error::{Ended, OpenError, PublishError, SetupError};
@@ -29,7 +32,7 @@ pub use message::{Death, Incoming, Outgoing, Receipt};
 pub use owner::{AgentPlan, Link, LinkStatus};
 pub use publish::Handed;
 pub use queue::{Acks, Binding, Consume, QueueDecl, QueueKind, StreamOffset};
-pub use session::{Channels, Session};
+pub use session::Session;
 pub use span::Span;
 pub use supervise::{SuperviseError, Supervisor};
 pub use url::{BrokerUrl, UrlError};

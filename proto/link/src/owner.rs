@@ -10,13 +10,14 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::channels::Channels;
 use crate::config::BrokerConfig;
 use crate::deliver::Deliveries;
 use crate::error::{PublishError, SetupError};
 use crate::message::{Incoming, Outgoing, Receipt};
 use crate::publish::Handed;
 use crate::queue::{Acks, Binding, Consume, QueueDecl};
-use crate::session::{Channels, Session};
+use crate::session::Session;
 use crate::stamp;
 
 /// What a link sets up on every session before it is called up.

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::options::{
-    BasicConsumeOptions, BasicGetOptions, BasicQosOptions, ConfirmSelectOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
@@ -15,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::channels::{Channels, open_channels};
 use crate::config::BrokerConfig;
 use crate::connect::{Socket, connect};
 use crate::deliver::{self, Deliveries};
@@ -26,16 +26,6 @@ use crate::stamp;
 
 /// Longest wait for the broker's goodbye; afterwards the socket is cut.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-
-/// Which channels a session begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channels {
-    /// One to publish on and one for the rest: what is published never waits behind deliveries.
-    Apart,
-    /// One for all. It costs the broker a third less per message that is answered, and what is handed to it is taken in
-    /// that order.
-    One,
-}
 
 /// One connection to RabbitMQ: a channel to publish on, others to consume.
 ///
@@ -433,24 +423,6 @@ impl fmt::Debug for Session {
         f.debug_struct("Session")
             .field("ended", &*self.shared.ended.borrow())
             .finish_non_exhaustive()
-    }
-}
-
-/// The channel to publish on, with confirms, and the one for the rest.
-async fn open_channels(
-    connection: &Connection,
-    channels: Channels,
-) -> lapin::Result<(Channel, Channel)> {
-    let publish = async {
-        let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        Ok(channel)
-    };
-    match channels {
-        Channels::Apart => tokio::try_join!(publish, connection.create_channel()),
-        Channels::One => publish.await.map(|channel| (channel.clone(), channel)),
     }
 }
 

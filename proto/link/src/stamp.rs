@@ -27,7 +27,7 @@ pub fn new_message_id() -> MessageId {
 }
 
 /// A random number, for jitter.
-pub(crate) fn random_u64() -> u64 {
+pub fn random_u64() -> u64 {
     u64::from_le_bytes(random())
 }
 

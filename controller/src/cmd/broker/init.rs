@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use muster_proto::definitions::{broker_definitions, vhost_definitions};
+use muster_proto::topology::REACTIONS;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -122,7 +123,7 @@ fn refuse_contradictions(parts: &[Part]) -> Result<()> {
             State::Wrong(is) => Some(format!(
                 "{} is {is} there, and a {} is needed",
                 part.name,
-                wanted(part.kind)
+                wanted(part.kind, &part.name)
             )),
             State::Same | State::Missing | State::Differs => None,
         })
@@ -136,9 +137,10 @@ fn refuse_contradictions(parts: &[Part]) -> Result<()> {
     )))
 }
 
-fn wanted(kind: &str) -> &str {
+fn wanted<'a>(kind: &'a str, name: &str) -> &'a str {
     match kind {
         "exchange" => "durable topic exchange",
+        "queue" if name == REACTIONS => "quorum queue with a single active consumer",
         "queue" => "classic queue",
         kind => kind,
     }

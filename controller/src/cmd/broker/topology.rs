@@ -157,9 +157,16 @@ fn named(
     }
 }
 
-fn kind_of_queue(queue: &Value) -> &str {
+fn kind_of_queue(queue: &Value) -> &'static str {
     let kind = queue.pointer("/arguments/x-queue-type");
-    kind.and_then(Value::as_str).unwrap_or("classic")
+    let one_active = queue.pointer("/arguments/x-single-active-consumer") == Some(&true.into());
+    match (kind.and_then(Value::as_str), one_active) {
+        (Some("stream"), _) => "stream",
+        (Some("quorum"), true) => "quorum, single active consumer",
+        (Some("quorum"), false) => "quorum",
+        (_, true) => "classic, single active consumer",
+        (_, false) => "classic",
+    }
 }
 
 fn kind_of_exchange((kind, durable): (&str, bool)) -> String {

@@ -1,0 +1,141 @@
+//! What the fleet tells, step by step.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use muster_proto::presence::OutboxDepth;
+
+use super::*;
+
+fn word(host: &str, at_ms: u64) -> Presence {
+    Presence {
+        host: host.parse().unwrap(),
+        at_ms,
+        interval_ms: 10_000,
+        seq: 0,
+        goodbye: false,
+        version: "1".into(),
+        boot_id: String::new(),
+        started_at_ms: 1,
+        labels: BTreeMap::new(),
+        facts: BTreeMap::new(),
+        outbox: OutboxDepth::default(),
+        last_job: None,
+        last_confirm_at_ms: None,
+        jobs_open: 0,
+        failing: BTreeMap::new(),
+    }
+}
+
+/// A fleet and what was told of it.
+struct Scene(Fleet, Told);
+
+impl Scene {
+    fn of(hosts: usize) -> Self {
+        let mut scene = Self(Fleet::default(), Told::default());
+        scene.heard(0..hosts, 0);
+        scene
+    }
+
+    fn heard(&mut self, hosts: std::ops::Range<usize>, now_ms: u64) {
+        for number in hosts {
+            self.0.hear(word(&format!("h{number}"), now_ms), now_ms);
+        }
+    }
+
+    /// A look at the clock by one who leads.
+    fn tick(&mut self, now_ms: u64) -> Vec<Change> {
+        self.0.tick(now_ms);
+        let changes = self.0.untold(&self.1, now_ms);
+        changes.iter().for_each(|change| self.1.note(change));
+        changes
+    }
+}
+
+#[test]
+fn a_host_is_lost_once_and_back_once() {
+    let mut scene = Scene::of(10);
+    let host: HostId = "h0".parse().unwrap();
+    for second in 1..=60 {
+        scene.heard(1..10, second * 1000);
+        let want = if second == 31 {
+            vec![Change::Lost {
+                host: host.clone(),
+                seen_ms: 0,
+            }]
+        } else {
+            Vec::new()
+        };
+        assert_eq!(scene.tick(second * 1000), want, "at {second} s");
+    }
+    scene.heard(0..10, 61_000);
+    assert_eq!(scene.tick(61_000), [Change::Back { host }]);
+    assert_eq!(scene.tick(62_000), []);
+}
+
+#[test]
+fn who_takes_over_tells_what_was_not_told_and_nothing_again() {
+    let mut scene = Scene::of(10);
+    scene.heard(2..10, 20_000);
+    scene.0.tick(31_000);
+    // The one who led before has told of h0, and died before it told of h1.
+    scene.1.lost.insert("h0".parse().unwrap());
+    assert_eq!(
+        scene.tick(31_001),
+        [Change::Lost {
+            host: "h1".parse().unwrap(),
+            seen_ms: 0
+        }]
+    );
+}
+
+#[test]
+fn one_that_said_goodbye_is_not_lost() {
+    let mut scene = Scene::of(1);
+    let mut goodbye = word("h0", 1_000);
+    goodbye.goodbye = true;
+    scene.0.hear(goodbye.clone(), 1_000);
+    assert_eq!(scene.tick(100_000), []);
+    // Started anew, and the old agent's goodbye comes late.
+    let mut anew = word("h0", 2_000);
+    anew.started_at_ms = 2_000;
+    scene.0.hear(anew, 2_000);
+    scene.0.hear(goodbye, 2_001);
+    assert_eq!(scene.0.count(HostState::There), 1);
+}
+
+#[test]
+fn a_silence_of_many_is_one_change_and_ends_with_those_who_are_still_silent() {
+    let mut scene = Scene::of(10);
+    let began = Change::SilenceBegan {
+        silent: 10,
+        hosts: 10,
+    };
+    assert_eq!(scene.tick(26_000), [began]);
+    assert_eq!(scene.tick(27_000), []);
+    scene.heard(0..8, 40_000);
+    let told = scene.tick(40_001);
+    assert_eq!(told.first(), Some(&Change::SilenceEnded { silent: 2 }));
+    assert_eq!(told.len(), 3, "{told:?}");
+}
+
+#[test]
+fn a_silence_that_does_not_end_names_its_hosts_in_the_end() {
+    let mut scene = Scene::of(4);
+    scene.tick(26_000);
+    assert_eq!(scene.tick(26_000 + SILENCE_HOLD_MS - 1), []);
+    assert_eq!(scene.tick(26_000 + SILENCE_HOLD_MS).len(), 5);
+}
+
+#[test]
+fn who_was_deaf_gives_everybody_their_time_anew() {
+    let mut scene = Scene::of(10);
+    scene.0.listening_from(100_000);
+    assert_eq!(scene.tick(129_999), []);
+    scene.heard(1..10, 130_000);
+    assert_eq!(scene.tick(130_001).len(), 1);
+}
+
+#[test]
+fn the_number_of_hosts_is_bounded() {
+    let scene = Scene::of(HOSTS_MAX + 5);
+    assert_eq!((scene.0.hosts().len(), scene.0.refused), (HOSTS_MAX, 5));
+}
