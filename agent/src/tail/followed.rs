@@ -118,6 +118,7 @@ impl Followed {
             return;
         }
         let known: BTreeSet<FileId> = stored.iter().map(|place| place.id).collect();
+        let youngest = youngest(&stored, found);
         for place in stored {
             let path = place.path();
             if let Some((at, _)) = found.files.get(&place.id) {
@@ -130,7 +131,8 @@ impl Followed {
             if std::fs::metadata(&path).is_ok_and(|meta| id_of(&meta) == place.id) {
                 continue; // the patterns have changed: nobody asks for it any more
             }
-            let remains = recover::remains(&place, &known);
+            let succeeded = youngest.get(&path).is_some_and(|id| *id != place.id);
+            let remains = recover::remains(&place, &known, succeeded);
             if remains.same.is_none() {
                 // It was gone before it was seen again: nobody knows what came to be written in between.
                 let at_least = remains.lost_bytes == 0 || remains.at_least;
@@ -245,11 +247,15 @@ impl Followed {
         out: &mut Vec<TailEvent>,
     ) {
         let known: BTreeSet<FileId> = self.ids().collect();
-        let lane = self.lanes.get_mut(path);
-        let Some(part) = lane.and_then(|lane| lane.parts.get_mut(index)) else {
+        let Some(lane) = self.lanes.get_mut(path) else {
             return;
         };
-        let remains = recover::remains(&part.place, &known);
+        let last = lane.parts.len().saturating_sub(1);
+        let Some(part) = lane.parts.get_mut(index) else {
+            return;
+        };
+        let succeeded = index < last;
+        let remains = recover::remains(&part.place, &known, succeeded);
         part.restart(path, now.wall_ms);
         part.grown_ms = now.mono_ms;
         tracing::info!(
@@ -360,6 +366,26 @@ impl Followed {
         self.known_dirty = true;
         self.digest.alerts.mark_all_changed();
     }
+}
+
+/// Of the places of each path the one of the youngest file: it knows what came before what is not known. A file of which
+/// nothing was read yet can't be told from the one that follows it, and so is none.
+fn youngest(stored: &[Place], found: &Found) -> BTreeMap<PathBuf, FileId> {
+    let mut youngest: BTreeMap<PathBuf, ((u64, bool), FileId)> = BTreeMap::new();
+    for place in stored.iter().filter(|place| place.offset > 0) {
+        let path = place.path();
+        let is_there = found
+            .files
+            .get(&place.id)
+            .is_some_and(|(at, _)| *at == path);
+        let age = (place.seen_ms, is_there);
+        let other = youngest.get(&path).is_some_and(|(other, _)| *other > age);
+        if !other {
+            youngest.insert(path, (age, place.id));
+        }
+    }
+    let ids = youngest.into_iter();
+    ids.map(|(path, (_, id))| (path, id)).collect()
 }
 
 /// Passes over what a file has already; its unfinished last line as well.

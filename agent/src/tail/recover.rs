@@ -43,8 +43,9 @@ impl Entry {
     }
 }
 
-/// Looks for the content of `old` beside its name. Files in `known` are read already.
-pub(super) fn remains(old: &Place, known: &BTreeSet<FileId>) -> Remains {
+/// Looks for the content of `old` beside its name, and for what was begun and rotated away later; where it is known to
+/// have been `succeeded` by another file, that is the other's to look for. Files in `known` are read already.
+pub(super) fn remains(old: &Place, known: &BTreeSet<FileId>, succeeded: bool) -> Remains {
     let path = old.path();
     let base = path.file_name().unwrap_or_default().to_string_lossy();
     let entries = entries(&path, &base);
@@ -59,10 +60,19 @@ pub(super) fn remains(old: &Place, known: &BTreeSet<FileId>) -> Remains {
     if let Some(entry) = same {
         remains.same = Some((old.moved_to(entry.id), entry.path.clone()));
     }
-    let later = entries.iter().filter(is_later);
-    remains.later = unread(later, |id| known.contains(&id));
+    if !succeeded {
+        let later = entries.iter().filter(is_later);
+        remains.later = unread(later, |id| known.contains(&id));
+    }
     let packed = entries.iter().filter(is_later);
     let packed = packed.filter(|entry| names::is_packed(&entry.name));
+    // Only the oldest can be the file itself.
+    let own = if succeeded {
+        usize::from(same.is_none())
+    } else {
+        entries.len()
+    };
+    let packed = packed.take(own);
     let sizes: Vec<Option<u64>> = packed.map(|entry| unpacked_bytes(&entry.path)).collect();
     remains.at_least = sizes.iter().any(Option::is_none);
     remains.lost_bytes = sizes.iter().flatten().sum();

@@ -3,7 +3,6 @@
 use super::*;
 
 #[tokio::test]
-#[ignore = "known defect: on a loaded machine lines were told twice after a kill in the middle of a rotation"]
 async fn an_agent_that_is_killed_again_and_again_tells_every_line_once() -> Result<()> {
     let mut host = Host::start(Broker::shared().await?, &[("app", "a.log", "")], "").await?;
     let log = host.log("app");

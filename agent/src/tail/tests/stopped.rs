@@ -106,6 +106,41 @@ fn rotated_once_and_twice_by_copying() {
     }
 }
 
+/// Renamed while the reader runs, so that it follows two files of one path; copied and cut while it does not.
+#[test]
+fn renamed_before_the_kill_and_copied_after_it() {
+    for (before, seen, unread) in [
+        (100, 60, 40),
+        (100, 60, 0),
+        (100, 3, 90),
+        (100, 0, 90),
+        (3, 60, 40),
+        (3, 3, 90),
+    ] {
+        let case = format!("{before} {seen} {unread}");
+        let mut host = Host::of("a.log");
+        let mut want = host.log("a.log", 0..before);
+        let mut got = host.read();
+        host.rename("a.log", "a.log-20261114");
+        host.append("a.log", "");
+        let mut at = 1000;
+        want.extend(host.log("a.log", at..at + seen));
+        got.extend(host.read());
+        host.kill();
+        at += seen;
+        want.extend(host.log("a.log", at..at + unread));
+        host.copy("a.log", "a.log-20261115");
+        host.truncate("a.log");
+        want.extend(host.log("a.log", 5000..5080));
+        got.extend(host.read());
+        assert_eq!(got, want, "{case}");
+        assert_eq!(host.lost(), None, "{case}");
+        host.kill();
+        want = host.log("a.log", 6000..6010);
+        assert_eq!(host.read(), want, "{case}");
+    }
+}
+
 #[test]
 fn what_was_packed_is_lost_and_counted() {
     let mut host = Host::of("a.log");
