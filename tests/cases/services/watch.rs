@@ -237,6 +237,9 @@ async fn nothing_is_missed_while_systemd_or_the_bus_are_restarted() -> Result<()
     Ok(())
 }
 
+/// So many times three seconds a manager has to come to rest.
+const WINDOWS: usize = 20;
+
 #[tokio::test]
 async fn nothing_is_asked_while_nothing_happens() -> Result<()> {
     let host = Host::watching().await?;
@@ -253,13 +256,21 @@ async fn nothing_is_asked_while_nothing_happens() -> Result<()> {
             number(snapshot, "at_ms")?,
         ])
     };
-    let [calls, signals, began_ms] = host.await_shown("all is read", counts).await?;
-    // Ten runs and more, none of which asks.
-    let [calls_later, signals_later, _] = host
-        .await_shown("the collector has run for three seconds", |snapshot| {
-            counts(snapshot).filter(|[_, _, at_ms]| *at_ms > began_ms + 3_000)
-        })
-        .await?;
-    assert_eq!((calls_later, signals_later), (calls, signals));
-    Ok(())
+    let mut before = host.await_shown("all is read", counts).await?;
+    // A manager may still have something to say of itself; calls of ours that made it speak would never end.
+    for _ in 0..WINDOWS {
+        let [calls, signals, began_ms] = before;
+        // Ten runs and more.
+        let after = host
+            .await_shown("the collector has run for three seconds", |snapshot| {
+                counts(snapshot).filter(|[_, _, at_ms]| *at_ms > began_ms + 3_000)
+            })
+            .await?;
+        if after[1] == signals {
+            assert_eq!(after[0], calls, "calls without a signal");
+            return Ok(());
+        }
+        before = after;
+    }
+    anyhow::bail!("the manager speaks all the time, {before:?} calls and signals in the end")
 }

@@ -10,8 +10,8 @@ async fn reading_waits_for_room_in_the_outbox() -> Result<()> {
     let log = host.log("app");
     let mut wanted = log.write("a.log", 0..100)?;
     host.arrived("app", &wanted).await?;
-    // RabbitMQ 3.10 writes down only after three minutes, or at an orderly end, who coordinates its streams; a node that
-    // is killed before has none of them when it comes back.
+    // RabbitMQ 3.10 writes down only after a while, or at an orderly end, who coordinates its streams; a node that is
+    // killed before has none of them when it comes back.
     host.broker.stop().await?;
     host.broker.start().await?;
     host.arrived("app", &wanted).await?;

@@ -1,3 +1,5 @@
+//! Units from one state to the next, as systemd tells of them: which events that makes.
+
 use super::*;
 
 /// A step of a unit's life: states, job, main pid, activation, automatic restarts, result, exit code, status, its time.
