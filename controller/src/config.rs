@@ -5,6 +5,7 @@
 
 mod parse;
 mod place;
+mod print;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 pub use self::parse::ConfigError;
 use self::place::Place;
+pub use self::print::Print;
 use crate::exit::usage;
 use crate::serve::config::{RawServe, ServeConfig};
 
@@ -38,6 +40,10 @@ pub struct Config {
     /// `muster serve`.
     pub serve: ServeConfig,
     broker: Option<Broker>,
+    /// The file that was asked for, to be read again.
+    named: Option<PathBuf>,
+    /// Everything as it was written.
+    written: toml::Table,
 }
 
 /// The section `[broker]`: the link's config, and what of it other services of the broker need too.
@@ -87,7 +93,28 @@ impl Config {
         let text = std::fs::read_to_string(file)
             .map_err(|error| usage(format!("read the config {}: {error}", file.display())))?;
         let raw = parse::parse(&text, file)?;
-        Self::from_raw(raw, place, &text)
+        let written = parse::parse(&text, file)?;
+        let config = Self::from_raw(raw, place, &text)?;
+        Ok(Self {
+            named: named.map(Path::to_owned),
+            written,
+            ..config
+        })
+    }
+
+    /// Reads the same config again, as it is now.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_again(&self) -> Result<Self> {
+        Self::load(self.named.as_deref())
+    }
+
+    /// The print of what was written for these keys (`issuer`, `broker`, `serve.listen`); the same as long as nothing
+    /// was changed there.
+    #[must_use]
+    pub fn print_of(&self, keys: &[&str]) -> Print {
+        Print::of_keys(&self.written, keys)
     }
 
     /// The defaults, without reading a file.
@@ -116,14 +143,14 @@ impl Config {
             Some(path) => place.absolute(&path),
             None => place::cache_dir()?,
         };
-        let (serve, serve_at) = raw.serve.map_or_else(Default::default, |section| {
-            let start = section.span().start;
-            (section.into_inner(), start)
-        });
-        let serve = ServeConfig::parse(serve, &place.dir, &cache_dir).map_err(|error| {
-            let file = place.file.clone().unwrap_or_default();
-            ConfigError::at(text, serve_at, file, format!("in [serve]: {error}"))
-        })?;
+        let serve = match raw.serve {
+            Some(section) => checked(section, "[serve]", &place, text, |raw| {
+                ServeConfig::parse(raw, &place.dir, &cache_dir)
+            })?,
+            None => {
+                ServeConfig::parse(RawServe::default(), &place.dir, &cache_dir).map_err(usage)?
+            }
+        };
         let mut management = raw.management;
         management.password_file = management.password_file.map(|path| place.absolute(&path));
         management.ca_file = management.ca_file.map(|path| place.absolute(&path));
@@ -136,6 +163,8 @@ impl Config {
             management,
             serve,
             broker,
+            named: None,
+            written: toml::Table::new(),
         })
     }
 
@@ -198,10 +227,30 @@ impl Config {
     }
 }
 
+/// What `check` makes of a section; what is wrong with it is told with the section's name and place.
+fn checked<R, T, E: std::fmt::Display>(
+    section: toml::Spanned<R>,
+    name: &str,
+    place: &Place,
+    text: &str,
+    check: impl FnOnce(R) -> Result<T, E>,
+) -> Result<T, ConfigError> {
+    let start = section.span().start;
+    check(section.into_inner()).map_err(|error| {
+        let file = place.file.clone().unwrap_or_default();
+        ConfigError::at(text, start, file, format!("in {name}: {error}"))
+    })
+}
+
 impl Broker {
     fn from_raw(section: toml::Spanned<RawBroker>, place: &Place, text: &str) -> Result<Self> {
-        let start = section.span().start;
-        let mut raw = section.into_inner();
+        checked(section, "[broker]", place, text, |raw| {
+            Self::check(raw, place)
+        })
+        .map_err(Into::into)
+    }
+
+    fn check(mut raw: RawBroker, place: &Place) -> Result<Self, muster_link::ConfigError> {
         for path in [
             &mut raw.password_file,
             &mut raw.ca_file,
@@ -211,12 +260,8 @@ impl Broker {
             *path = path.take().map(|path| place.absolute(&path));
         }
         let (password, ca_file) = (raw.password.clone(), raw.ca_file.clone());
-        let link = BrokerConfig::try_from(raw).map_err(|error| {
-            let file = place.file.clone().unwrap_or_default();
-            ConfigError::at(text, start, file, format!("in [broker]: {error}"))
-        })?;
         Ok(Self {
-            link,
+            link: BrokerConfig::try_from(raw)?,
             password,
             ca_file,
         })
@@ -228,7 +273,7 @@ impl Broker {
 mod tests {
     use super::*;
 
-    const SAMPLE: &str = include_str!("../../deploy/config/muster.toml");
+    use crate::cmd::config::SAMPLE;
 
     fn load(text: &str) -> Result<Config> {
         let directory = tempfile::tempdir().unwrap();

@@ -1,6 +1,8 @@
 //! `muster serve`: several of them, of which one leads; the fleet's hosts lost and back, each told once; the same history
 //! in all.
 
+mod reload;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,13 +26,18 @@ struct Serve {
 
 impl Serve {
     fn start(muster: &Muster, name: &str) -> Result<Self> {
+        Self::start_with(muster, name, "")
+    }
+
+    /// With further keys of `[serve]`, and sections after it.
+    fn start_with(muster: &Muster, name: &str, keys: &str) -> Result<Self> {
         let ports = PortBlock::reserve()?;
         let address = format!("127.0.0.1:{}", ports.port(0));
-        let config: PathBuf = muster.home().join(".config/muster/config.toml");
+        let config = config_of(muster);
         let text = std::fs::read_to_string(&config).context("read the operator's config")?;
         std::fs::write(
             &config,
-            format!("{text}\n[serve]\nlisten = \"{address}\"\n"),
+            format!("{text}\n[serve]\nlisten = \"{address}\"\n{keys}"),
         )?;
         let process = muster.start(name, &["-v", "serve"])?;
         Ok(Self {
@@ -73,6 +80,11 @@ impl Serve {
         })
         .await
     }
+}
+
+/// The operator's config.
+fn config_of(muster: &Muster) -> PathBuf {
+    muster.home().join(".config/muster/config.toml")
 }
 
 /// Topic and host of every event of the fleet, oldest first.
@@ -190,7 +202,6 @@ async fn many_that_fall_silent_at_once_are_one_event() -> Result<()> {
 
 /// In whose name the fleet's `muster` speaks.
 fn issuer(fleet: &Fleet) -> Result<String> {
-    let config = fleet.muster.home().join(".config/muster/config.toml");
-    let config: toml::Table = std::fs::read_to_string(config)?.parse()?;
+    let config: toml::Table = std::fs::read_to_string(config_of(&fleet.muster))?.parse()?;
     Ok(config["issuer"].as_str().context("an issuer")?.to_owned())
 }

@@ -198,6 +198,14 @@ impl Process {
         self.signal_group(Signal::CONT)
     }
 
+    /// HUP to the process alone: daemons read their config again.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn hang_up(&self) -> Result<()> {
+        kill_process(self.pid, Signal::HUP).with_context(|| format!("send HUP to {}", self.name))
+    }
+
     /// What it holds of memory now.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod actions;
 mod broker;
 mod collect;
 mod completions;
+pub(crate) mod config;
 mod figures;
 mod hosts;
 mod job;
@@ -61,6 +62,11 @@ pub static COMMANDS: &[Spec] = &[
         &["serve"],
         "Keep the ledger and the fleet's state, and serve them, as a daemon",
     ),
+    spec::<config::Default>(
+        &["config", "default"],
+        "Print the config with every key and its default",
+    )
+    .without_config(),
     spec::<actions::Actions>(
         &["actions"],
         "What jobs can do: the actions, their arguments and effects",
@@ -97,6 +103,7 @@ pub static GROUPS: &[(&str, &str)] = &[
         "broker",
         "Set up the broker, and the hosts and operators that may use it",
     ),
+    ("config", "The config file"),
     ("key", "The keys that sign jobs"),
 ];
 

@@ -27,6 +27,12 @@ impl Health {
         self.set(part, PartHealth::Starting);
     }
 
+    /// It was stopped, and is not expected any more.
+    pub(crate) fn end(&self, part: &str) {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.remove(part);
+    }
+
     /// It works.
     pub(crate) fn up(&self, part: &str) {
         self.set(part, PartHealth::Up);

@@ -26,10 +26,9 @@ pub(crate) struct Lead {
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Lead {
-    /// The part, and what it finds out.
-    pub(crate) fn new() -> (Self, Leading) {
-        let (leading, seen) = watch::channel(false);
-        (Self { leading }, seen)
+    /// The part, which tells what it finds out through `leading`.
+    pub(crate) const fn new(leading: watch::Sender<bool>) -> Self {
+        Self { leading }
     }
 }
 

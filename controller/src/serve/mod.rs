@@ -1,6 +1,9 @@
 //! `muster serve`: what stands between the fleet and those who look at it. Any number may run; each keeps its own ledger
 //! and history from the broker's streams, and one of them leads. This file wires; each part is a file of its own with a
 //! connection of its own.
+//!
+//! A new config (SIGHUP) is checked as a whole before anything is touched. Parts whose settings it changes are stopped in
+//! good order and started again; the others don't notice.
 
 mod books;
 pub mod config;
@@ -10,15 +13,15 @@ mod history;
 mod http;
 mod lead;
 mod metrics;
+mod parts;
 mod session;
 mod watch;
 
-use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use muster_link::{BrokerConfig, Supervisor};
+use tokio::sync::{mpsc, watch as value};
 use tokio_util::sync::CancellationToken;
 
 use self::books::Books;
@@ -26,83 +29,135 @@ use self::health::Health;
 use self::history::{Bounds, Follow, History};
 use self::http::Shown;
 use self::lead::Lead;
-use self::session::{Part, keep};
+use self::parts::{Parts, Planned};
 use self::watch::{SharedFleet, Watch};
-use crate::config::Config;
+use crate::config::{Config, Print};
 use crate::ledger::Ledger;
 
-/// From the stop to the end, all in all.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// What every part depends on.
+const EVERYWHERE: [&str; 4] = ["issuer", "broker", "cache_dir", "serve.state_dir"];
 
-/// Serves until `stop`, or until a part fails in a way that it can't mend.
+/// What the parts share.
+struct Core {
+    state_dir: PathBuf,
+    health: Health,
+    leading: value::Sender<bool>,
+    ledger: Arc<Ledger>,
+    history: History,
+    fleet: SharedFleet,
+}
+
+/// Serves until `stop`, or until a part fails in a way that it can't mend. `ready` is called once all parts have begun;
+/// whatever comes by `reloads` has the config read again.
 ///
 /// # Errors
 /// When the config names no broker, or a file of its own can't be used.
-pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
-    let broker = config.broker()?.clone();
-    let serve = &config.serve;
-    std::fs::create_dir_all(&serve.state_dir)
-        .with_context(|| format!("make the directory {}", serve.state_dir.display()))?;
+pub async fn run(
+    mut config: Config,
+    mut reloads: mpsc::Receiver<()>,
+    stop: CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<()> {
     let health = Health::default();
-    let mut parts = Supervisor::new(stop.clone(), STOP_LIMIT);
-    let (lead, leading) = Lead::new();
-    start(&mut parts, lead, &broker, &health, &stop);
-    let ledger = Arc::new(Ledger::open(&serve.state_dir).context("open the ledger")?);
-    let history = History::open(&serve.state_dir)?;
-    let fleet = SharedFleet::default();
+    let mut core = Core::open(&config, health.clone())?;
+    let mut parts = Parts::new(health);
+    parts.adopt(plan(&config, &core)?).await?;
+    ready();
+    let failure = loop {
+        tokio::select! {
+            () = stop.cancelled() => break None,
+            error = parts.failed() => break Some(error),
+            Some(()) = reloads.recv() => {
+                match reload(&config, &core) {
+                    Ok((new_config, new_core, plan)) => {
+                        (config, core) = (new_config, new_core.unwrap_or(core));
+                        let changes = parts.adopt(plan).await?;
+                        tracing::info!(stopped = ?changes.stopped, started = ?changes.started, "the new config is in use");
+                    }
+                    Err(error) => tracing::error!("the config was not taken, the one before stays in use: {error:#}"),
+                }
+            }
+        }
+    };
+    let stopped = parts.stop_all().await;
+    match failure {
+        Some(error) => Err(error.context("muster serve has ended")),
+        None => stopped.context("stop muster serve"),
+    }
+}
+
+/// Reads and checks a new config, up to what it makes of the parts; nothing is touched yet.
+fn reload(config: &Config, core: &Core) -> Result<(Config, Option<Core>, Vec<Planned>)> {
+    let new = config.load_again()?;
+    let opened = match new.serve.state_dir == core.state_dir {
+        true => None,
+        false => Some(Core::open(&new, core.health.clone())?),
+    };
+    let plan = plan(&new, opened.as_ref().unwrap_or(core))?;
+    Ok((new, opened, plan))
+}
+
+/// Every part that the config asks for, each with the print of the settings that it is made from.
+fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
+    let broker = config.broker()?;
+    let serve = &config.serve;
+    let print = |own: &[&str]| -> Print { config.print_of(&[&EVERYWHERE, own].concat()) };
+    let lead = Lead::new(core.leading.clone());
     let books = Books {
-        ledger: ledger.clone(),
+        ledger: core.ledger.clone(),
         reader: config.issuer.clone(),
     };
-    start(&mut parts, books, &broker, &health, &stop);
     let follow = Follow {
-        history: history.clone(),
+        history: core.history.clone(),
         bounds: Bounds {
             age_max_ms: u64::try_from(serve.history_age_max.as_millis()).unwrap_or(u64::MAX),
             bytes_max: serve.history_bytes_max,
         },
     };
-    start(&mut parts, follow, &broker, &health, &stop);
     let watch = Watch {
-        fleet: fleet.clone(),
-        ledger,
-        history: history.clone(),
-        leading: leading.clone(),
+        fleet: core.fleet.clone(),
+        ledger: core.ledger.clone(),
+        history: core.history.clone(),
+        leading: core.leading.subscribe(),
         issuer: config.issuer.clone(),
     };
-    start(&mut parts, watch, &broker, &health, &stop);
+    let history_keys = ["serve.history_age_max", "serve.history_bytes_max"];
+    let mut plan = vec![
+        Planned::linked(lead, print(&[]), broker, &core.health),
+        Planned::linked(books, print(&[]), broker, &core.health),
+        Planned::linked(follow, print(&history_keys), broker, &core.health),
+        Planned::linked(watch, print(&[]), broker, &core.health),
+    ];
     if let Some(listen) = serve.listen {
         let shown = Shown {
-            health,
-            leading,
-            fleet,
-            history,
+            health: core.health.clone(),
+            leading: core.leading.subscribe(),
+            fleet: core.fleet.clone(),
+            history: core.history.clone(),
         };
-        let stopped = stop.clone();
-        parts.start("http", async move {
+        let http = async move |stop: CancellationToken| {
             tokio::select! {
                 () = http::run(listen, shown) => {}
-                () = stopped.cancelled() => {}
+                () = stop.cancelled() => {}
             }
-            Ok::<(), Infallible>(())
-        });
+        };
+        plan.push(Planned::task("http", print(&["serve.listen"]), http));
     }
-    parts.run().await.context("muster serve has ended")
+    Ok(plan)
 }
 
-/// Puts a part to work, with a connection of its own.
-fn start(
-    parts: &mut Supervisor,
-    part: impl Part + 'static,
-    broker: &BrokerConfig,
-    health: &Health,
-    stop: &CancellationToken,
-) {
-    let name = part.name().to_owned();
-    health.begin(&name);
-    let (broker, health, stop) = (broker.clone(), health.clone(), stop.clone());
-    parts.start(name, async move {
-        keep(part, broker, health, stop).await;
-        Ok::<(), Infallible>(())
-    });
+impl Core {
+    fn open(config: &Config, health: Health) -> Result<Self> {
+        let state_dir = config.serve.state_dir.clone();
+        std::fs::create_dir_all(&state_dir)
+            .with_context(|| format!("make the directory {}", state_dir.display()))?;
+        Ok(Self {
+            health,
+            leading: value::Sender::new(false),
+            ledger: Arc::new(Ledger::open(&state_dir).context("open the ledger")?),
+            history: History::open(&state_dir)?,
+            fleet: SharedFleet::default(),
+            state_dir,
+        })
+    }
 }
