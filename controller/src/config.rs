@@ -21,6 +21,7 @@ use self::place::Place;
 pub use self::print::Print;
 use crate::exit::usage;
 use crate::serve::config::{RawServe, ServeConfig};
+use crate::serve::republish::{RawRepublish, RepublishConfig};
 
 /// The parsed config.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub management: ManagementConfig,
     /// `muster serve`.
     pub serve: ServeConfig,
+    /// What `muster serve` repeats as JSON.
+    pub republish: RepublishConfig,
     broker: Option<Broker>,
     /// The file that was asked for, to be read again.
     named: Option<PathBuf>,
@@ -78,6 +81,8 @@ struct RawConfig {
     #[serde(default)]
     management: ManagementConfig,
     serve: Option<toml::Spanned<RawServe>>,
+    #[serde(default)]
+    republish: Vec<RawRepublish>,
 }
 
 impl Config {
@@ -151,6 +156,10 @@ impl Config {
                 ServeConfig::parse(RawServe::default(), &place.dir, &cache_dir).map_err(usage)?
             }
         };
+        let republish = RepublishConfig::parse(raw.republish).map_err(|(at, error)| {
+            let file = place.file.clone().unwrap_or_default();
+            ConfigError::at(text, at, file, format!("in [[republish]]: {error}"))
+        })?;
         let mut management = raw.management;
         management.password_file = management.password_file.map(|path| place.absolute(&path));
         management.ca_file = management.ca_file.map(|path| place.absolute(&path));
@@ -162,6 +171,7 @@ impl Config {
             cache_dir,
             management,
             serve,
+            republish,
             broker,
             named: None,
             written: toml::Table::new(),
@@ -339,6 +349,7 @@ mod tests {
             ("[broker]\n", "zzzzzzzzzzzz = 1"),
             ("[management]\n", "zzzzzzzzzzzz = 1"),
             ("[serve]\n", "zzzzzzzzzzzz = 1"),
+            ("[[republish]]\n", "zzzzzzzzzzzz = 1"),
         ] {
             let error = load(&format!("{section}{unknown}"))
                 .unwrap_err()
@@ -346,7 +357,7 @@ mod tests {
             let keys = error.rsplit("the keys here are ").next().unwrap();
             for key in keys
                 .split(", ")
-                .filter(|key| !["broker", "management", "serve"].contains(key))
+                .filter(|key| !["broker", "management", "serve", "republish"].contains(key))
             {
                 assert!(
                     SAMPLE.contains(&format!("\n# {key} = "))

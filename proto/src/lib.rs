@@ -5,15 +5,19 @@
 //! the controller give them meaning.
 
 pub mod action;
+pub mod asyncapi;
+pub mod channel;
 pub mod definitions;
 pub mod envelope;
 pub mod event;
 pub mod id;
 pub mod job;
+pub mod json;
 pub mod metric;
 pub mod presence;
 pub mod schema;
 pub mod signing;
 pub mod snapshot;
 pub mod target;
+pub mod topics;
 pub mod topology;

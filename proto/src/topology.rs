@@ -3,6 +3,12 @@
 //! Bounds, expiry and dead-lettering are policies and never queue arguments, so that changing them later breaks no
 //! declaration. A host's name is the last part of every routing key that is about it.
 
+mod permissions;
+
+pub use self::permissions::{
+    Permissions, TopicPermission, agent_permissions, controller_permissions, is_subscriber,
+    subscriber_permissions,
+};
 use crate::id::{HostId, JobId};
 
 /// Signed jobs, controllers to agents.
@@ -15,6 +21,9 @@ pub const EVENTS: &str = "muster.events";
 pub const METRICS: &str = "muster.metrics";
 /// What the agents' queues let go: jobs past their time, garbage, overflow.
 pub const DEAD: &str = "muster.dead";
+
+/// Events and snapshots that `muster serve` was told to repeat as JSON, with the keys that they came with.
+pub const JSON: &str = "muster.json";
 
 /// The stream of what happened to every job.
 pub const LEDGER: &str = "muster.ledger";
@@ -32,6 +41,9 @@ pub const LEAD: &str = "muster.lead";
 /// The queue of events that reactions wait for.
 pub const REACTIONS: &str = "muster.reactions";
 
+/// The queue of events that are to be repeated as JSON.
+pub const REPUBLISH: &str = "muster.republish";
+
 /// Start of the name of every bridge's queue: `muster.bridge.<name>`.
 pub const BRIDGE_QUEUE_PREFIX: &str = "muster.bridge.";
 
@@ -39,6 +51,9 @@ pub const BRIDGE_QUEUE_PREFIX: &str = "muster.bridge.";
 pub const AGENT_QUEUE_PREFIX: &str = "muster.agent.";
 /// Start of the name of every controller's own queue.
 pub const CONTROLLER_QUEUE_PREFIX: &str = "muster.ctl.";
+
+/// Start of the name of every subscriber's own queues: `sub.<name>.<what for>`.
+pub const SUBSCRIBER_QUEUE_PREFIX: &str = "sub.";
 
 /// Routing key of a job for every host.
 pub const ALL_KEY: &str = "all";
@@ -73,6 +88,10 @@ pub static EXCHANGES: &[ExchangeSpec] = &[
     ExchangeSpec {
         name: DEAD,
         summary: "dead letters of the agents' queues, with the key they came with",
+    },
+    ExchangeSpec {
+        name: JSON,
+        summary: "what `muster serve` repeats as JSON, with the key it came with",
     },
 ];
 
@@ -134,6 +153,13 @@ pub static QUEUES: &[QueueSpec] = &[
         nature: QueueNature::QuorumWithOneActive,
         bindings: &[],
         summary: "events that reactions wait for; bound to their topics by `muster serve`",
+    },
+    QueueSpec {
+        name: REPUBLISH,
+        // One at a time, so that the order of a host's events is kept.
+        nature: QueueNature::QuorumWithOneActive,
+        bindings: &[],
+        summary: "events to be repeated as JSON; bound to their topics by `muster serve`",
     },
 ];
 
@@ -200,6 +226,9 @@ pub const DEAD_LETTERS_MAX: u64 = 100_000;
 /// An agent's queue that nobody has used for this long is deleted: thirty days, well past the longest `deliver_by`.
 pub const AGENT_QUEUE_EXPIRES_MS: u64 = 30 * 24 * 3600 * 1000;
 
+/// A subscriber's queue that nobody has used for this long is deleted: as long as the history keeps events.
+pub const SUBSCRIBER_QUEUE_EXPIRES_MS: u64 = 14 * 24 * 3600 * 1000;
+
 /// Every policy but the streams', which follow from [`STREAMS`].
 pub static POLICIES: &[PolicySpec] = &[
     PolicySpec {
@@ -233,6 +262,20 @@ pub static POLICIES: &[PolicySpec] = &[
         pattern: r"^muster\.reactions$",
         // Hours of a busy fleet's events, should no `muster serve` be there; the history keeps all of them.
         definition: &[("max-length-bytes", PolicyValue::Number(256_000_000))],
+    },
+    PolicySpec {
+        name: "muster-republish",
+        pattern: r"^muster\.republish$",
+        definition: &[("max-length-bytes", PolicyValue::Number(256_000_000))],
+    },
+    PolicySpec {
+        name: "muster-subscribers",
+        pattern: r"^sub\.",
+        // A subscriber that stays away must not fill the broker: the oldest goes, and is still in the history.
+        definition: &[
+            ("max-length-bytes", PolicyValue::Number(256_000_000)),
+            ("expires", PolicyValue::Number(SUBSCRIBER_QUEUE_EXPIRES_MS)),
+        ],
     },
     PolicySpec {
         name: "muster-controllers",
@@ -296,111 +339,20 @@ pub fn presence_key(host: &HostId) -> String {
     format!("presence.{host}")
 }
 
-/// What a broker user may do in the vhost: regular expressions, as RabbitMQ takes them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permissions {
-    /// What it may declare and delete.
-    pub configure: String,
-    /// What it may publish to and bind queues of.
-    pub write: String,
-    /// What it may consume from and bind to.
-    pub read: String,
-    /// Routing keys it may write and read, per topic exchange.
-    pub topics: Vec<TopicPermission>,
-}
-
-/// Which routing keys a user may write to, and bind from, one topic exchange.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicPermission {
-    /// The exchange.
-    pub exchange: &'static str,
-    /// Keys that may be published.
-    pub write: String,
-    /// Keys that may be bound.
-    pub read: String,
-}
-
-/// An agent: its own queue bound to `all` and `host.<itself>` alone, and keys that end in its own name.
+/// The AMQP property `content_type` of everything on `exchange`.
 #[must_use]
-pub fn agent_permissions(host: &HostId) -> Permissions {
-    let name = escaped(host.as_str());
-    let own_queue = format!(r"muster\.agent\.{name}");
-    let nothing = "^$".to_owned();
-    let uuid = "[0-9a-f-]{36}";
-    let words = r"([a-z0-9_-]+\.)+";
-    let writes = |exchange, keys: String| TopicPermission {
-        exchange,
-        write: keys,
-        read: nothing.clone(),
-    };
-    Permissions {
-        configure: format!("^{own_queue}$"),
-        write: format!(r"^({own_queue}|muster\.(jobs|replies|events|metrics))$"),
-        read: format!(r"^({own_queue}|muster\.jobs)$"),
-        topics: vec![
-            // It may write to its own queue, to prove to itself that the queue still reaches it.
-            TopicPermission {
-                exchange: JOBS,
-                write: format!(r"^host\.{name}$"),
-                read: format!(r"^(all|host\.{name})$"),
-            },
-            writes(REPLIES, format!(r"^(ack|result|output)\.{uuid}\.{name}$")),
-            writes(EVENTS, format!("^{words}{name}$")),
-            writes(METRICS, format!("^{words}{name}$")),
-        ],
+pub fn content_type(exchange: &str) -> &'static str {
+    if exchange == JSON {
+        crate::json::CONTENT_TYPE
+    } else {
+        crate::envelope::CONTENT_TYPE
     }
-}
-
-/// An operator or another controller: everything of Muster's but the agents' queues.
-#[must_use]
-pub fn controller_permissions() -> Permissions {
-    Permissions {
-        configure: r"^muster\.(ctl|bridge)\.".to_owned(),
-        write: r"^muster\.((ctl|bridge)\..*|reactions|jobs|events|metrics)$".to_owned(),
-        read: r"^muster\.((ctl|bridge)\..*|reactions|lead|ledger|history|presence|jobs|replies|events|metrics|dead)$"
-            .to_owned(),
-        topics: Vec::new(),
-    }
-}
-
-fn escaped(name: &str) -> String {
-    name.replace('.', r"\.")
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_agent_may_write_only_keys_that_end_in_its_name() {
-        let host: HostId = "lb1.example.com".parse().unwrap();
-        let permissions = agent_permissions(&host);
-        let job = JobId::from_parts(1, [0; 10]);
-        let may = |exchange: &str, key: &str| {
-            let topic = permissions
-                .topics
-                .iter()
-                .find(|topic| topic.exchange == exchange)
-                .unwrap();
-            regex::Regex::new(&topic.write).unwrap().is_match(key)
-        };
-        assert!(may(REPLIES, &result_key(job, &host)));
-        assert!(may(EVENTS, &topic_key("host.interface.down", &host)));
-        assert!(may(METRICS, &presence_key(&host)));
-        assert!(may(JOBS, &host_key(&host)));
-        let other: HostId = "lb2.example.com".parse().unwrap();
-        let longer: HostId = "a.lb1.example.com".parse().unwrap();
-        for key in [
-            result_key(job, &other),
-            result_key(job, &longer),
-            "result.x.lb1.example.com".into(),
-        ] {
-            assert!(!may(REPLIES, &key), "{key}");
-        }
-        assert!(!may(JOBS, ALL_KEY));
-        assert!(!may(EVENTS, "a.lb1xexample.com"));
-    }
 
     #[test]
     fn the_longest_keys_fit_amqp() {

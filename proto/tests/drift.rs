@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use muster_proto::asyncapi;
 use muster_proto::definitions::{broker_definitions, vhost_definitions};
 use muster_proto::schema::schemas;
 use serde_json::Value;
@@ -30,10 +31,14 @@ fn schemas_are_kept() {
     for (stem, schema) in &made {
         kept(&folder.join(format!("{stem}.json")), schema.as_value());
     }
+    kept(
+        &folder.join("asyncapi.json"),
+        &asyncapi::document(env!("CARGO_PKG_VERSION")),
+    );
     for entry in std::fs::read_dir(&folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(
-            made.iter().any(|(stem, _)| format!("{stem}.json") == name),
+            name == "asyncapi.json" || made.iter().any(|(stem, _)| format!("{stem}.json") == name),
             "{name} belongs to no type"
         );
     }

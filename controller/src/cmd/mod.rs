@@ -14,6 +14,7 @@ mod job;
 mod key;
 mod ping;
 mod run;
+mod schema;
 mod serve;
 mod sitting;
 mod stats;
@@ -71,6 +72,11 @@ pub static COMMANDS: &[Spec] = &[
         &["actions"],
         "What jobs can do: the actions, their arguments and effects",
     ),
+    spec::<schema::ShowSchema>(
+        &["schema"],
+        "The messages that others can read along: their places, JSON Schemas, AsyncAPI",
+    )
+    .without_config(),
     spec::<broker::Init>(
         &["broker", "init"],
         "Make all that Muster needs on the broker",

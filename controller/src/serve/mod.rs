@@ -14,6 +14,7 @@ mod http;
 mod lead;
 mod metrics;
 mod parts;
+pub mod republish;
 mod session;
 mod watch;
 
@@ -30,6 +31,7 @@ use self::history::{Bounds, Follow, History};
 use self::http::Shown;
 use self::lead::Lead;
 use self::parts::{Parts, Planned};
+use self::republish::Republish;
 use self::watch::{SharedFleet, Watch};
 use crate::config::{Config, Print};
 use crate::ledger::Ledger;
@@ -128,6 +130,14 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
         Planned::linked(follow, print(&history_keys), broker, &core.health),
         Planned::linked(watch, print(&[]), broker, &core.health),
     ];
+    if let Some(part) = Republish::new(config.republish.clone(), &core.state_dir) {
+        plan.push(Planned::linked(
+            part,
+            print(&["republish"]),
+            broker,
+            &core.health,
+        ));
+    }
     if let Some(listen) = serve.listen {
         let shown = Shown {
             health: core.health.clone(),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use muster_proto::envelope::{APP_ID, CONTENT_TYPE, HEADER_KEY, HEADER_SIGNATURE, Kind};
+use muster_proto::envelope::{APP_ID, HEADER_KEY, HEADER_SIGNATURE, Kind};
 use muster_proto::id::{JobId, KeyId, MessageId};
 use muster_proto::signing::JobSignature;
+use muster_proto::topology::content_type;
 
 use crate::deliver::Acker;
 
@@ -108,7 +109,7 @@ impl Outgoing {
     /// The AMQP properties, for a message of the broker user `user`.
     pub(crate) fn properties(&self, user: &ShortString) -> BasicProperties {
         let mut properties = BasicProperties::default()
-            .with_content_type(CONTENT_TYPE.into())
+            .with_content_type(content_type(self.exchange).into())
             .with_app_id(APP_ID.into())
             .with_type(self.kind.wire_name().into())
             .with_message_id(self.message_id.to_string().into())

@@ -59,6 +59,27 @@ pub(super) fn for_operator(issuer: &KeyId, access: &Access<'_>) -> String {
     )
 }
 
+/// What another service is told: its URL with the password in it, in the form of an environment file.
+pub(super) fn for_subscriber(name: &str, access: &Access<'_>) -> String {
+    let mut text = format!(
+        "# The broker access of the subscriber {name}: it may declare queues sub.{name}.*, and bind them to muster.events,\n\
+         # muster.metrics and muster.json; and it may read the stream muster.history.\n"
+    );
+    for (at, url) in access.urls.iter().enumerate() {
+        let login = format!("://{name}:{}@", access.password.expose_secret());
+        let line = format!("MUSTER_URL={}\n", url.replacen("://", &login, 1));
+        text.push_str(if at == 0 { "" } else { "# or: " });
+        text.push_str(&line);
+    }
+    if let Some(file) = access.ca_file {
+        text.push_str(&format!(
+            "# The broker's certificate is signed by the CA in {}.\n",
+            file.display()
+        ));
+    }
+    text
+}
+
 fn broker(access: &Access<'_>) -> String {
     let mut text = String::from("\n[broker]\n");
     match access.urls.as_slice() {
@@ -149,6 +170,24 @@ mod tests {
         assert_eq!(parsed["labels"]["rack no"].as_str(), Some("a \"7\""));
         assert_eq!(parsed["broker"]["password"].as_str(), Some("00ff"));
         assert_eq!(parsed["policy"][0]["key"].as_str(), Some("ann"));
+    }
+
+    #[test]
+    fn a_subscriber_is_told_its_urls() {
+        let access = Access {
+            urls: vec!["amqps://a/fleet".to_owned(), "amqps://b/fleet".to_owned()],
+            user: "billing",
+            password: &"00ff".into(),
+            password_file: None,
+            ca_file: Some(Path::new("/etc/muster/ca.pem")),
+        };
+        insta::assert_snapshot!(for_subscriber("billing", &access), @r"
+        # The broker access of the subscriber billing: it may declare queues sub.billing.*, and bind them to muster.events,
+        # muster.metrics and muster.json; and it may read the stream muster.history.
+        MUSTER_URL=amqps://billing:00ff@a/fleet
+        # or: MUSTER_URL=amqps://billing:00ff@b/fleet
+        # The broker's certificate is signed by the CA in /etc/muster/ca.pem.
+        ");
     }
 
     #[test]

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use muster_link::BrokerUrl;
 use muster_proto::id::{HostId, KeyId};
-use muster_proto::topology::{agent_permissions, controller_permissions};
+use muster_proto::topology::{agent_permissions, controller_permissions, subscriber_permissions};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::agent_config::{Access, for_agent, for_operator};
+use super::agent_config::{Access, for_agent, for_operator, for_subscriber};
 use super::users::{Found, look_for, new_password, put};
-use super::{HostEvent, connect};
+use super::{HostEvent, connect, subscriber};
 use crate::admin::Admin;
 use crate::cmd::Run;
 use crate::cmd::key::{KnownKey, known_keys, policy_snippet};
@@ -26,11 +26,14 @@ use crate::exit::Exit;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Enroll {
     /// The host; its agent's broker user gets the same name
-    #[arg(required_unless_present = "operator")]
+    #[arg(required_unless_present_any = ["operator", "subscriber"])]
     host: Option<HostId>,
     /// Enroll an operator or another controller instead of a host
     #[arg(long, value_name = "NAME", conflicts_with_all = ["host", "labels"])]
     operator: Option<KeyId>,
+    /// Enroll another service, which may read events and metrics and nothing else
+    #[arg(long, value_name = "NAME", value_parser = subscriber, conflicts_with_all = ["host", "labels", "operator", "password_file"])]
+    subscriber: Option<String>,
     /// A label of the host, by which jobs can be targeted; may be given more than once
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -48,12 +51,13 @@ pub(crate) struct Enroll {
 impl Run for Enroll {
     async fn run(self, context: &Context) -> Result<Exit> {
         let admin = Admin::from_config(&context.config)?;
-        match (&self.host, &self.operator) {
-            (Some(host), _) => self.enroll_host(context, &admin, host).await?,
-            (None, Some(operator)) => self.enroll_operator(context, &admin, operator).await?,
-            (None, None) => {
+        match (&self.host, &self.operator, &self.subscriber) {
+            (Some(host), ..) => self.enroll_host(context, &admin, host).await?,
+            (_, Some(operator), _) => self.enroll_operator(context, &admin, operator).await?,
+            (.., Some(name)) => self.enroll_subscriber(context, &admin, name).await?,
+            (None, None, None) => {
                 return Err(crate::exit::usage(
-                    "name a host, or an operator with --operator",
+                    "name a host, or an operator with --operator, or another service with --subscriber",
                 ));
             }
         }
@@ -109,6 +113,18 @@ impl Enroll {
             for_operator(operator, access)
         })?;
         self.say(context, "the operator", operator.as_str(), found);
+        Ok(())
+    }
+
+    async fn enroll_subscriber(&self, context: &Context, admin: &Admin, name: &str) -> Result<()> {
+        let permissions = subscriber_permissions(name);
+        let found = look_for(admin, name, &permissions).await?;
+        let password = new_password()?;
+        put(admin, name, &password, &permissions).await?;
+        self.hand_over(context, name, &password, |access| {
+            for_subscriber(name, access)
+        })?;
+        self.say(context, "the subscriber", name, found);
         Ok(())
     }
 

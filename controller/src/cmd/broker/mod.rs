@@ -13,7 +13,7 @@ use muster_link::{Outgoing, Receipt, Session, stamp};
 use muster_proto::envelope;
 use muster_proto::event::{Event, Severity};
 use muster_proto::id::HostId;
-use muster_proto::topology::{EVENTS, topic_key};
+use muster_proto::topology::{EVENTS, is_subscriber, topic_key};
 use serde_json::Value;
 
 pub(crate) use self::check::Check;
@@ -97,4 +97,13 @@ async fn connect(context: &Context, purpose: &str) -> Result<Session> {
         &format!("muster broker {purpose} ({})", context.config.issuer),
     )
     .await?)
+}
+
+/// The name of a subscriber, from the command line.
+fn subscriber(text: &str) -> Result<String, String> {
+    if is_subscriber(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a subscriber's name has at most 64 small letters, digits, '-' and '_'".to_owned())
+    }
 }

@@ -1,26 +1,30 @@
-//! `muster broker retire`: takes a host's access and its queue away, and tells the ledger.
+//! `muster broker retire`: takes a host's access and its queue away, and tells the ledger; or a subscriber's access.
 //!
 //! Each step can be done again, so a retirement that was cut off is finished by asking for it once more.
 
 use anyhow::{Result, bail};
 use muster_proto::id::HostId;
-use muster_proto::topology::{agent_permissions, agent_queue};
+use muster_proto::topology::{agent_permissions, agent_queue, subscriber_permissions};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::users::{Found, look_for};
-use super::{HostEvent, connect};
+use super::{HostEvent, connect, subscriber};
 use crate::admin::{Admin, AdminError};
 use crate::cmd::Run;
 use crate::context::Context;
-use crate::exit::{Exit, ending};
+use crate::exit::{Exit, ending, usage};
 use crate::render::plural;
 
 /// Arguments of `muster broker retire`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Retire {
     /// The host
-    host: HostId,
+    #[arg(required_unless_present = "subscriber")]
+    host: Option<HostId>,
+    /// Retire another service instead; its queues go when nobody has used them for two weeks
+    #[arg(long, value_name = "NAME", value_parser = subscriber, conflicts_with_all = ["host", "force"])]
+    subscriber: Option<String>,
     /// Even when jobs wait for the host: they are lost
     #[arg(long)]
     force: bool,
@@ -38,10 +42,35 @@ struct Retired<'a> {
 impl Run for Retire {
     async fn run(self, context: &Context) -> Result<Exit> {
         let admin = Admin::from_config(&context.config)?;
-        let name = self.host.as_str();
-        let found = look_for(&admin, name, &agent_permissions(&self.host)).await?;
-        let queue = agent_queue(&self.host);
-        let waiting = self.waiting_jobs(&admin, &queue).await?;
+        match (&self.host, &self.subscriber) {
+            (Some(host), _) => self.retire_host(context, &admin, host).await,
+            (None, Some(name)) => retire_subscriber(context, &admin, name).await,
+            (None, None) => Err(usage("name a host, or another service with --subscriber")),
+        }
+    }
+}
+
+/// Takes the access of another service away.
+async fn retire_subscriber(context: &Context, admin: &Admin, name: &str) -> Result<Exit> {
+    if look_for(admin, name, &subscriber_permissions(name)).await? == Found::Nobody {
+        return Err(ending(
+            Exit::NoHost,
+            format!("the broker knows no subscriber {name}"),
+        ));
+    }
+    let user_deleted = admin.delete(&["users", name], "").await?;
+    admin.delete(&["connections", "username", name], "").await?;
+    let retired = json!({ "subscriber": name, "user_deleted": user_deleted });
+    context.show(&retired, |_| format!("the subscriber {name} is retired\n"))?;
+    Ok(Exit::Ok)
+}
+
+impl Retire {
+    async fn retire_host(&self, context: &Context, admin: &Admin, host: &HostId) -> Result<Exit> {
+        let name = host.as_str();
+        let found = look_for(admin, name, &agent_permissions(host)).await?;
+        let queue = agent_queue(host);
+        let waiting = self.waiting_jobs(admin, host, &queue).await?;
         if (found, waiting) == (Found::Nobody, None) && !self.force {
             return Err(ending(
                 Exit::NoHost,
@@ -53,10 +82,10 @@ impl Run for Retire {
         // The user first: an agent that was only cut off would be back at once, and declare its queue again.
         let user_deleted = admin.delete(&["users", name], "").await?;
         admin.delete(&["connections", "username", name], "").await?;
-        let queue_deleted = self.delete_queue(&admin, &queue).await?;
+        let queue_deleted = self.delete_queue(admin, host, &queue).await?;
         let event = HostEvent {
             topic: "host.retired",
-            host: &self.host,
+            host,
             summary: format!("{name} was retired by {}", context.config.issuer),
             fields: [
                 ("by", json!(context.config.issuer)),
@@ -67,7 +96,7 @@ impl Run for Retire {
         session.close().await;
 
         let retired = Retired {
-            host: &self.host,
+            host,
             user_deleted,
             queue_deleted,
             jobs_lost: waiting.unwrap_or(0),
@@ -75,45 +104,40 @@ impl Run for Retire {
         context.show(&retired, |_| format!("the host {name} is retired\n"))?;
         Ok(Exit::Ok)
     }
-}
 
-impl Retire {
     /// How many jobs wait in the queue; `None` without a queue.
-    async fn waiting_jobs(&self, admin: &Admin, queue: &str) -> Result<Option<u64>> {
+    async fn waiting_jobs(&self, admin: &Admin, host: &HostId, queue: &str) -> Result<Option<u64>> {
         let Some(found) = admin.get(&["queues", admin.vhost(), queue]).await? else {
             return Ok(None);
         };
         // Left out by the API until the queue's first statistics are in; its deletion looks again.
         let waiting = found.get("messages").and_then(Value::as_u64).unwrap_or(0);
         if waiting > 0 && !self.force {
-            bail!(self.jobs_wait(Some(waiting)));
+            bail!(jobs_wait(host, Some(waiting)));
         }
         Ok(Some(waiting))
     }
 
     /// The API's counts are seconds old, so without `--force` the broker itself makes sure that nothing waits.
-    async fn delete_queue(&self, admin: &Admin, queue: &str) -> Result<bool> {
+    async fn delete_queue(&self, admin: &Admin, host: &HostId, queue: &str) -> Result<bool> {
         let query = if self.force { "" } else { "if-empty=true" };
         match admin.delete(&["queues", admin.vhost(), queue], query).await {
             Err(AdminError::Refused { status: 400, .. }) if !self.force => {
                 bail!(
                     "the host's access is gone already, but {}",
-                    self.jobs_wait(None)
+                    jobs_wait(host, None)
                 )
             }
             other => Ok(other?),
         }
     }
+}
 
-    fn jobs_wait(&self, count: Option<u64>) -> String {
-        let jobs = match count {
-            Some(count) => plural(usize::try_from(count).unwrap_or(usize::MAX), "job"),
-            None => "jobs".to_owned(),
-        };
-        let wait = if count == Some(1) { "waits" } else { "wait" };
-        format!(
-            "{jobs} {wait} for {}: cancel them, or lose them with --force",
-            self.host
-        )
-    }
+fn jobs_wait(host: &HostId, count: Option<u64>) -> String {
+    let jobs = match count {
+        Some(count) => plural(usize::try_from(count).unwrap_or(usize::MAX), "job"),
+        None => "jobs".to_owned(),
+    };
+    let wait = if count == Some(1) { "waits" } else { "wait" };
+    format!("{jobs} {wait} for {host}: cancel them, or lose them with --force")
 }
