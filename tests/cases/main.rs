@@ -21,4 +21,5 @@ mod node_api;
 mod outage;
 mod serve;
 mod services;
+mod subscribers;
 mod tail;

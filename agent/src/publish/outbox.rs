@@ -1,5 +1,5 @@
-//! Drains the outbox: replies before events, a bounded number unconfirmed, the same message id at each resend, deleted
-//! when confirmed. A new session begins anew with everything that is still there.
+//! Drains the outbox: replies before events, each lane in its order, a bounded number unconfirmed, the same message id at
+//! each resend, deleted when confirmed. A new session begins anew with everything that is still there.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use muster_link::{Link, LinkStatus, Outgoing, PublishError, Receipt};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{next_session, open_session, outgoing};
@@ -63,12 +63,17 @@ enum Fate {
     Invalid(String),
 }
 
-type Sending = FuturesUnordered<BoxFuture<'static, (OutboxKey, u64, Fate)>>;
+/// A message that was sent: its key, the bytes of its body, and how it fared.
+type Sent = (OutboxKey, u64, Fate);
+
+type Sending = FuturesUnordered<BoxFuture<'static, Sent>>;
 
 /// What one session has read and sent.
 struct Pass {
     places: [Place; 2],
     sending: Sending,
+    /// What is known of messages and was not settled yet.
+    landed: VecDeque<Sent>,
     bytes: u64,
 }
 
@@ -143,6 +148,12 @@ impl OutboxPublisher {
                 pass.places.iter_mut().for_each(|place| place.more = true);
             }
             self.fill(&mut pass).await?;
+            if let Some(sent) = pass.landed.pop_front() {
+                if let Some(end) = self.settle(&mut pass, sent).await? {
+                    return Ok(end);
+                }
+                continue;
+            }
             self.counters
                 .unconfirmed
                 .store(pass.sending.len() as u64, Ordering::Relaxed);
@@ -177,8 +188,12 @@ impl OutboxPublisher {
             };
             let (key, link) = (record.key, self.link.clone());
             pass.bytes += bytes;
+            let (told, handed) = oneshot::channel();
             pass.sending.push(Box::pin(async move {
-                let fate = match link.publish(message).await {
+                let handed = Box::new(move || {
+                    _ = told.send(());
+                });
+                let fate = match link.publish_then(message, Some(handed)).await {
                     Ok(Receipt::Confirmed) => Fate::Confirmed,
                     Ok(Receipt::Returned { reason }) => Fate::Refused(reason),
                     Ok(Receipt::Refused) => {
@@ -189,6 +204,7 @@ impl OutboxPublisher {
                 };
                 (key, bytes, fate)
             }));
+            pass.hand_over(handed).await;
         }
         Ok(())
     }
@@ -220,7 +236,8 @@ impl OutboxPublisher {
                     confirmed.push(key);
                 }
             }
-            next = pass.sending.next().now_or_never().flatten();
+            let landed = pass.landed.pop_front();
+            next = landed.or_else(|| pass.sending.next().now_or_never().flatten());
         }
         if !confirmed.is_empty() {
             self.counters
@@ -252,7 +269,23 @@ impl Pass {
         Self {
             places: [place(Lane::Replies), place(Lane::Events)],
             sending: Sending::new(),
+            landed: VecDeque::new(),
             bytes: 0,
+        }
+    }
+
+    /// Waits until the message that was begun last stands in the connection's queue, or can't. The next one is begun only
+    /// then: two that wait for room at the same time might overtake each other.
+    async fn hand_over(&mut self, mut handed: oneshot::Receiver<()>) {
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut handed => return,
+                sent = self.sending.next() => match sent {
+                    Some(sent) => self.landed.push_back(sent),
+                    None => return,
+                },
+            }
         }
     }
 

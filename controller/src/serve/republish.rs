@@ -5,15 +5,16 @@
 //! one program at a time reads, so their order is kept; snapshots, of which the newest win, are shared by all programs.
 
 use std::collections::BTreeSet;
-use std::future::{Future, pending, ready};
+use std::future::{Future, pending};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesOrdered;
-use futures_util::{FutureExt, StreamExt};
 use muster_link::{
     Acker, Acks, Binding, Consume, Incoming, Outgoing, PublishError, QueueDecl, QueueKind, Receipt,
     Session, stamp,
@@ -21,6 +22,7 @@ use muster_link::{
 use muster_proto::envelope::Kind;
 use muster_proto::topology::{BRIDGE_QUEUE_PREFIX, EVENTS, JSON, METRICS, REPUBLISH};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use super::session::{Again, Part};
 
@@ -234,7 +236,10 @@ async fn repeat(session: &Session, queue: String, under_way: u16) -> Result<()> 
     };
     let mut deliveries = session.consume(consume).await?;
     let mut flights: FuturesOrdered<Flight<'_>> = FuturesOrdered::new();
+    // Told when the one before stands in the connection's queue: two that wait for room might overtake each other.
+    let mut handed: Option<oneshot::Receiver<()>> = None;
     loop {
+        let waiting = handed.is_some();
         tokio::select! {
             Some((acker, receipt)) = flights.next(), if !flights.is_empty() => {
                 // One that a subscriber's queue refuses is that queue's to lose: it must not hold up the others.
@@ -243,10 +248,15 @@ async fn repeat(session: &Session, queue: String, under_way: u16) -> Result<()> 
                 }
                 acker.ack().await;
             }
-            incoming = deliveries.recv() => {
+            _ = OptionFuture::from(handed.as_mut()), if waiting => handed = None,
+            incoming = deliveries.recv(), if !waiting => {
                 let incoming = incoming.ok_or_else(|| anyhow!("the connection was lost"))?;
                 match repetition(&incoming) {
-                    Ok(Some(outgoing)) => flights.push_back(take_off(session, incoming.acker, outgoing)),
+                    Ok(Some(outgoing)) => {
+                        let (flight, told) = take_off(session, incoming.acker, outgoing);
+                        flights.push_back(flight);
+                        handed = Some(told);
+                    }
                     Ok(None) => drop(incoming.acker.ack().await),
                     Err(why) => {
                         tracing::warn!(key = incoming.routing_key, "not repeated as JSON: {why}");
@@ -258,14 +268,21 @@ async fn repeat(session: &Session, queue: String, under_way: u16) -> Result<()> 
     }
 }
 
-/// Hands a message to the session, and waits for the broker's word on it.
-fn take_off(session: &Session, acker: Acker, outgoing: Outgoing) -> Flight<'_> {
-    let mut flight: Flight<'_> = Box::pin(async move { (acker, session.publish(outgoing).await) });
-    // Polled once it stands in the session's line, behind the one before.
-    match (&mut flight).now_or_never() {
-        Some(landed) => Box::pin(ready(landed)),
-        None => flight,
-    }
+/// A message on its way, up to the broker's word on it; and who tells that it was handed to the connection, or can't be.
+fn take_off(
+    session: &Session,
+    acker: Acker,
+    outgoing: Outgoing,
+) -> (Flight<'_>, oneshot::Receiver<()>) {
+    let (told, handed) = oneshot::channel();
+    let handed_over = Box::new(move || {
+        _ = told.send(());
+    });
+    let flight = async move {
+        let receipt = session.publish_then(outgoing, Some(handed_over)).await;
+        (acker, receipt)
+    };
+    (Box::pin(flight), handed)
 }
 
 /// The message as JSON; `None` for what only its sender wants.
