@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod exit;
 pub mod ledger;
 pub mod render;
+mod series;
 pub mod serve;
 
 use std::ffi::OsString;

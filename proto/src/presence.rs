@@ -56,6 +56,19 @@ impl Message for Presence {
     const KIND: Kind = Kind::Presence;
 }
 
+impl Presence {
+    /// How long the agent has waited for the broker's word while messages wait to be sent, in milliseconds; 0 where none
+    /// does.
+    #[must_use]
+    pub fn lag_ms(&self) -> u64 {
+        let since_ms = self.last_confirm_at_ms.unwrap_or(self.started_at_ms);
+        match self.outbox.records {
+            0 => 0,
+            _ => self.at_ms.saturating_sub(since_ms),
+        }
+    }
+}
+
 /// How much waits to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct OutboxDepth {

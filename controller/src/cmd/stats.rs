@@ -1,177 +1,187 @@
-//! `muster stats`: the fleet's figures, over all hosts or by a label. Asks the hosts for a snapshot now.
+//! `muster stats`: the fleet's figures, over all hosts or by a label. Asks the hosts for a snapshot now; with `--watch` it
+//! goes on with those that they publish.
+
+mod live;
+mod tables;
+mod views;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
+use clap::builder::PossibleValuesParser;
+use muster_link::stamp;
 use muster_proto::id::HostId;
+use muster_proto::snapshot::fields::{self, DECLARED, Series};
 use muster_proto::target::Subject;
-use serde::Serialize;
-use serde_json::{Map, Value};
 
+use self::live::Live;
+use self::views::HAVE_VIEWS;
 use crate::cmd::Run;
 use crate::cmd::collect::{Whom, exit, prepare};
-use crate::cmd::figures::{FIGURES, Row, rows, spread, spreads};
-use crate::cmd::units;
-use crate::cmd::virtual_routers::{self, Node, Router, nodes};
-use crate::cmd::virtual_servers::{self, Director, Virtual, directors, over};
+use crate::cmd::span;
 use crate::context::Context;
 use crate::dispatch::report::Report;
+use crate::dispatch::resolve::Known;
 use crate::exit::{Exit, usage};
-use crate::render::{Cell, Column, Style, Table, plural};
+use crate::render::{Format, Style};
+use crate::series::{By, is_label, is_named};
 
 /// Arguments of `muster stats`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stats {
-    /// The collector: `host`, `keepalived` for the master of each virtual router, `lvs` for each virtual server over all
-    /// its directors, or `services` for each unit over all its hosts
-    #[arg(default_value = "host", value_parser = ["host", "keepalived", "lvs", "services"])]
+    /// The collector. `host`, `keepalived` (the master of each virtual router), `lvs` (each virtual server over all its
+    /// directors) and `services` (each unit over all its hosts) have a view of their own; every other shows its figures
+    #[arg(default_value = "host", value_parser = collectors())]
     collector: String,
-    /// Aggregate for each value of this label or fact (`host`: for each host)
+    /// Show these figures, as --list names them: `interface.rx_bytes`, `interface` for all of an interface, `cpu.*`
+    #[arg(value_name = "FIGURE")]
+    figures: Vec<String>,
+    /// Aggregate for each value of this label or fact of hosts (`host`: for each host), or of this label of the figures
+    /// (`interface`, `virtual_server` …)
     #[arg(long, value_name = "LABEL")]
     by: Option<String>,
+    /// Stay, and show what the hosts publish
+    #[arg(short = 'f', long)]
+    watch: bool,
+    /// With --watch, how often to show it
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "2s")]
+    every: Duration,
+    /// Name the collector's figures: their units, what they are, and how they are put together
+    #[arg(long, conflicts_with_all = ["watch", "by"])]
+    list: bool,
     #[command(flatten)]
     whom: Whom,
 }
 
-/// Some hosts' figures together.
-#[derive(Debug, Serialize)]
-struct Group {
-    /// The label's value; none for all hosts, and for those without the label.
-    group: Option<String>,
-    hosts: usize,
-    figures: Map<String, Value>,
-    #[serde(skip)]
-    rows: Vec<Row>,
+/// What is shown at a time.
+struct Screenful<'a> {
+    context: &'a Context,
+    report: &'a Report,
+    by: Option<&'a str>,
+    /// The label's value at each host that has it.
+    values: &'a BTreeMap<HostId, String>,
+    /// While it is watched, how many hosts have told of it.
+    watched: Option<String>,
 }
 
 impl Run for Stats {
     async fn run(self, context: &Context) -> Result<Exit> {
+        let series = self.series()?;
+        if self.list {
+            tables::show_list(context, &series)?;
+            return Ok(Exit::Ok);
+        }
         let names = [self.collector.clone()];
         let Some((mut sitting, order)) = prepare(context, &names, &self.whom).await? else {
             return Ok(Exit::Ok);
         };
         let values = self.values(&sitting.desk.known()?)?;
+        // Before the hosts are asked, so that nothing is missed in between.
+        let mut live = match self.watch {
+            true => Some(Live::listen(&sitting.desk, &self.collector).await?),
+            false => None,
+        };
         let done = sitting.ask(&order, false).await?;
-        let report = Report::of_wait(&done.request, &done.waiting, None);
-        match self.collector.as_str() {
-            "keepalived" => self.show_virtual_routers(context, &report, &values)?,
-            "lvs" => self.show_virtual_servers(context, &report, &values)?,
-            "services" => self.show_units(context, &report, &values)?,
-            _ => {
-                let groups = groups(rows(&report), &values);
-                context.show_list(&groups, |style| {
-                    let mut text = table(&groups, self.by.as_deref(), style);
-                    text.push_str(&report.sum_line(style));
-                    text.push('\n');
-                    text
-                })?;
+        let mut report = Report::of_wait(&done.request, &done.waiting, None);
+        let outcome = match &mut live {
+            None => self.show(context, &report, &values, &series, None),
+            Some(live) => {
+                self.watch(context, live, &mut report, &values, &series)
+                    .await
             }
-        }
+        };
         sitting.desk.close().await;
-        Ok(exit(&done))
+        outcome?;
+        Ok(if self.watch { Exit::Ok } else { exit(&done) })
     }
 }
 
 impl Stats {
-    /// For each virtual server over its directors; with `--by`, over those of each value of the label.
-    fn show_virtual_servers(
+    /// Shows it again and again, until the user or the broker ends it.
+    async fn watch(
         &self,
         context: &Context,
-        report: &Report,
+        live: &mut Live,
+        report: &mut Report,
         values: &BTreeMap<HostId, String>,
+        series: &[Series],
     ) -> Result<()> {
-        let directors = directors(report);
-        let mut parts: BTreeMap<Option<&str>, Vec<&Director>> = BTreeMap::new();
-        for director in &directors {
-            let value = values.get(&director.host).map(String::as_str);
-            parts.entry(value).or_default().push(director);
+        let is_screen = context.screen.format == Format::Table && context.screen.stdout_is_terminal;
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
+        loop {
+            if is_screen {
+                // Home, and everything after it away: what comes is one screenful.
+                context.print("\u{1b}[H\u{1b}[2J")?;
+            }
+            let told = live.told(report, stamp::now_ms());
+            self.show(context, report, values, series, Some(told))?;
+            tokio::select! {
+                news = live.gather(report, self.every, is_screen) => news?,
+                _ = &mut interrupt => return Ok(()),
+            }
         }
-        let parts: Vec<(Option<&str>, Vec<Virtual>)> = parts
-            .into_iter()
-            .map(|(value, part)| (value, over(&part, value)))
-            .filter(|(_, servers)| !servers.is_empty())
-            .collect();
-        let all: Vec<&Virtual> = parts.iter().flat_map(|(_, servers)| servers).collect();
-        context.show_list(&all, |style| {
-            let mut text = String::new();
-            for (value, servers) in &parts {
-                if let Some(label) = &self.by {
-                    let value = value.map_or_else(
-                        || format!("without {label}"),
-                        |value| format!("{label}={value}"),
-                    );
-                    text.push_str(&format!("{}\n", crate::render::clean(&value)));
-                }
-                text.push_str(&virtual_servers::table(servers, style));
-                text.push('\n');
-            }
-            if parts.is_empty() {
-                text.push_str("no host that answered has a virtual server\n");
-            }
-            text.push_str(&report.sum_line(style));
-            text.push('\n');
-            text
-        })
     }
 
-    /// Each unit over its hosts; with `--by`, over those of each value of the label.
-    fn show_units(
+    fn show(
         &self,
         context: &Context,
         report: &Report,
         values: &BTreeMap<HostId, String>,
+        series: &[Series],
+        watched: Option<String>,
     ) -> Result<()> {
-        let fleet = units::fleet(report, values);
-        context.show_list(&fleet, |style| {
-            let mut text = if fleet.is_empty() {
-                "no host that answered watches a unit\n".to_owned()
-            } else {
-                units::fleet_table(&fleet, self.by.as_deref(), style) + "\n"
-            };
-            text.push_str(&report.sum_line(style));
-            text.push('\n');
-            text
-        })
+        let screenful = Screenful {
+            context,
+            report,
+            by: self.by.as_deref(),
+            values,
+            watched,
+        };
+        let by = self.by();
+        let has_view = HAVE_VIEWS.contains(&self.collector.as_str());
+        if has_view && self.figures.is_empty() && !matches!(by, By::Label(_)) {
+            screenful.show_view(&self.collector)
+        } else {
+            screenful.show_figures(&self.collector, by, series)
+        }
     }
 
-    /// Who is master of each virtual router; with `--by`, among the hosts of each value of the label.
-    fn show_virtual_routers(
-        &self,
-        context: &Context,
-        report: &Report,
-        values: &BTreeMap<HostId, String>,
-    ) -> Result<()> {
-        let nodes = nodes(report);
-        let mut parts: BTreeMap<Option<&str>, Vec<&Node>> = BTreeMap::new();
-        for node in &nodes {
-            let value = values.get(&node.host).map(String::as_str);
-            parts.entry(value).or_default().push(node);
+    fn by(&self) -> By<'_> {
+        match self.by.as_deref() {
+            None => By::All,
+            Some(label) if is_label(&self.collector, label) => By::Label(label),
+            Some(_) => By::Host,
         }
-        let routers: Vec<Router> = parts
-            .into_iter()
-            .flat_map(|(value, part)| virtual_routers::over(&part, value))
-            .collect();
-        context.show_list(&routers, |style| {
-            let mut text = match routers.is_empty() {
-                true => "no host that answered has a VRRP instance\n".to_owned(),
-                false => virtual_routers::table(&routers, style),
-            };
-            text.push('\n');
-            text.push_str(&report.sum_line(style));
-            text.push('\n');
-            text
-        })
+    }
+
+    /// The figures that are asked for; all where none is named.
+    fn series(&self) -> Result<Vec<Series>> {
+        let all = || fields::of(&self.collector);
+        let stranger = self
+            .figures
+            .iter()
+            .find(|pattern| !all().any(|series| is_named(series, pattern)));
+        if let Some(pattern) = stranger {
+            let collector = &self.collector;
+            return Err(usage(format!(
+                "{collector} has no figure {pattern:?}; `muster stats {collector} --list` names them"
+            )));
+        }
+        let wanted = |series: &Series| {
+            let mut patterns = self.figures.iter();
+            self.figures.is_empty() || patterns.any(|pattern| is_named(*series, pattern))
+        };
+        Ok(all().filter(wanted).collect())
     }
 
     /// The label's value at each host that has it.
-    fn values(
-        &self,
-        known: &[crate::dispatch::resolve::Known],
-    ) -> Result<BTreeMap<HostId, String>> {
-        let Some(label) = &self.by else {
+    fn values(&self, known: &[Known]) -> Result<BTreeMap<HostId, String>> {
+        let (Some(label), By::Host) = (&self.by, self.by()) else {
             return Ok(BTreeMap::new());
         };
-        let value = |host: &crate::dispatch::resolve::Known| match label.as_str() {
+        let value = |host: &Known| match label.as_str() {
             "host" => Some(host.host.to_string()),
             label => host.value(label).map(std::borrow::Cow::into_owned),
         };
@@ -181,103 +191,24 @@ impl Stats {
             .collect();
         if values.is_empty() {
             return Err(usage(format!(
-                "--by {label}: no known host has that label or fact"
+                "--by {label}: no known host has that label or fact, and no figure of {} that label",
+                self.collector
             )));
         }
         Ok(values)
     }
 }
 
-fn groups(rows: Vec<Row>, values: &BTreeMap<HostId, String>) -> Vec<Group> {
-    let mut parts: BTreeMap<Option<String>, Vec<Row>> = BTreeMap::new();
-    for row in rows {
-        parts
-            .entry(values.get(&row.host).cloned())
-            .or_default()
-            .push(row);
+impl Screenful<'_> {
+    /// The last line.
+    fn foot(&self, style: &Style) -> String {
+        match &self.watched {
+            Some(told) => format!("{told}\n"),
+            None => format!("{}\n", self.report.sum_line(style)),
+        }
     }
-    parts
-        .into_iter()
-        .map(|(group, rows)| {
-            let all: Vec<&Row> = rows.iter().collect();
-            Group {
-                group,
-                hosts: rows.len(),
-                figures: spreads(&all),
-                rows,
-            }
-        })
-        .collect()
 }
 
-fn table(groups: &[Group], by: Option<&str>, style: &Style) -> String {
-    let mut text = String::new();
-    for group in groups {
-        if let Some(label) = by {
-            let value = group.group.as_deref().map_or_else(
-                || format!("without {label}"),
-                |value| format!("{label}={value}"),
-            );
-            text.push_str(&format!(
-                "{}: {}\n",
-                crate::render::clean(&value),
-                plural(group.hosts, "host")
-            ));
-        }
-        let heads = ["MIN", "MEAN", "MAX", "SUM", "HOSTS"].map(Column::number);
-        let mut table = Table::new([Column::text("FIGURE")].into_iter().chain(heads));
-        let all: Vec<&Row> = group.rows.iter().collect();
-        for (at, figure) in FIGURES.iter().enumerate() {
-            let Some(spread) = spread(&all, at) else {
-                continue;
-            };
-            let show = |value: f64| Cell::from(figure.unit.show(value));
-            table.row([
-                Cell::from(figure.name),
-                show(spread.min),
-                show(spread.mean),
-                show(spread.max),
-                spread.sum.map(show).unwrap_or_default(),
-                Cell::from(spread.hosts.to_string()),
-            ]);
-        }
-        if !table.is_empty() {
-            text.push_str(&table.render(style));
-        }
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_grouped_by_the_label_and_those_without_it_apart() {
-        let row = |host: &str, load: f64| Row {
-            host: host.parse().unwrap(),
-            values: vec![None, Some(load)],
-            fullest: None,
-        };
-        let values = [("a1", "gz"), ("a2", "gz"), ("b1", "sz")]
-            .map(|(host, dc)| (host.parse().unwrap(), dc.to_owned()));
-        let groups = groups(
-            vec![
-                row("a1", 1.0),
-                row("a2", 3.0),
-                row("b1", 5.0),
-                row("x", 7.0),
-            ],
-            &values.into(),
-        );
-        insta::assert_snapshot!(table(&groups, Some("dc"), &Style::default()));
-        let json = serde_json::to_value(&groups).unwrap();
-        assert_eq!(
-            json.pointer("/1/figures/load1/sum"),
-            Some(&serde_json::json!(4.0))
-        );
-        assert_eq!(json.pointer("/0/group"), Some(&Value::Null));
-    }
+fn collectors() -> PossibleValuesParser {
+    PossibleValuesParser::new(DECLARED.iter().map(|declared| declared.collector))
 }

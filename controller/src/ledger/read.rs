@@ -97,6 +97,18 @@ impl Store {
         })
     }
 
+    /// Hosts that were taken out of the fleet and are not back.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn retired(&mut self) -> Result<Vec<HostId>, StoreError> {
+        self.run("read the retired hosts", |db| {
+            db.prepare_cached("SELECT host FROM hosts WHERE retired_ms IS NOT NULL")?
+                .query_map([], |row| parsed(row, 0))?
+                .collect()
+        })
+    }
+
     /// Jobs issued since `since_ms`, newest first, at most `count`.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::series::Bounds;
+
 /// Where the local HTTP interface listens where the config does not say.
 const LISTEN_DEFAULT: &str = "127.0.0.1:9419";
 
@@ -15,6 +17,18 @@ const HISTORY_AGE_DEFAULT: &str = "14d";
 
 /// How much of the disk the history may take where the config does not say.
 const HISTORY_BYTES_DEFAULT: bytesize::ByteSize = bytesize::ByteSize(2_000_000_000);
+
+/// Series of all hosts where the config does not say: ten thousand hosts with four hundred each.
+const SERIES_DEFAULT: usize = 4_000_000;
+
+/// Series of one host where the config does not say: a director with a few thousand real servers.
+const SERIES_PER_HOST_DEFAULT: usize = 50_000;
+
+/// Points of each where the config does not say: a minute of snapshots every ten seconds.
+const POINTS_DEFAULT: usize = 6;
+
+/// Points at the most: what is longer ago belongs into a time-series store.
+const POINTS_MAX: usize = 360;
 
 /// `[serve]` as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -28,6 +42,12 @@ pub struct RawServe {
     history_age_max: Option<String>,
     /// Most bytes that the history's file may have.
     history_bytes_max: Option<bytesize::ByteSize>,
+    /// Most series that are kept of all hosts; 0 for none.
+    series_max: Option<usize>,
+    /// Most series of one host.
+    series_per_host_max: Option<usize>,
+    /// Points that are kept of each.
+    series_points: Option<usize>,
 }
 
 /// What `muster serve` runs with.
@@ -41,6 +61,8 @@ pub struct ServeConfig {
     pub history_age_max: Duration,
     /// Most bytes of the history's file.
     pub history_bytes_max: u64,
+    /// How many series of figures it keeps, and how much of each.
+    pub(crate) series: Bounds,
 }
 
 impl ServeConfig {
@@ -75,11 +97,23 @@ impl ServeConfig {
         if history_bytes_max < 10_000_000 {
             return Err("history_bytes_max: expected at least 10 MB".to_owned());
         }
+        let points = raw.series_points.unwrap_or(POINTS_DEFAULT);
+        if !(1..=POINTS_MAX).contains(&points) {
+            return Err(format!(
+                "series_points: expected 1 to {POINTS_MAX}, found {points}"
+            ));
+        }
+        let series = Bounds {
+            series_max: raw.series_max.unwrap_or(SERIES_DEFAULT),
+            per_host_max: raw.series_per_host_max.unwrap_or(SERIES_PER_HOST_DEFAULT),
+            points,
+        };
         Ok(Self {
             state_dir,
             listen,
             history_age_max,
             history_bytes_max,
+            series,
         })
     }
 }
@@ -123,6 +157,7 @@ mod tests {
                 "history_bytes_max = \"1MB\"",
                 "history_bytes_max: expected at least",
             ),
+            ("series_points = 0", "series_points: expected 1 to 360"),
             ("port = 5", "unknown field"),
         ] {
             let error = parse(text).unwrap_err();

@@ -1,5 +1,6 @@
 //! `/metrics` of `muster serve`: the fleet's hosts and the program's own parts, for Prometheus. A host that was retired
-//! is gone from the next scrape on; one that is lost stays, with 0 in `muster_host_up`.
+//! is gone from the next scrape on; one that is lost stays, with 0 in `muster_host_up`. The figures that the hosts
+//! measure follow after these, see [`super::scrape`].
 
 use std::fmt;
 use std::sync::PoisonError;
@@ -31,8 +32,37 @@ pub(crate) fn text(shown: &Shown) -> Result<String> {
     }));
     let mut text = String::with_capacity(64 << 10);
     text::encode(&mut text, &registry)?;
+    // The figures come after these.
+    text.truncate(text.trim_end_matches(END).len());
     Ok(text)
 }
+
+/// The last words of a scrape, in which so many figures found no room.
+pub(crate) fn end(left_out: usize) -> String {
+    let name = "muster_serve_scrape_left_out";
+    let help = "Figures that are too many for one answer";
+    format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {left_out}\n{END}")
+}
+
+/// How OpenMetrics text ends.
+const END: &str = "# EOF\n";
+
+/// The families with a line for each host.
+pub(crate) const NAMES_OF_HOSTS: [&str; 9] = [
+    "host_up",
+    "host_info",
+    "host_seen_seconds",
+    "host_clock_ahead_seconds",
+    "host_outbox_records",
+    "host_outbox_bytes",
+    "host_outbox_dropped",
+    "host_outbox_lag_seconds",
+    "host_jobs_open",
+];
+
+/// Labels of a host that `host_info` shows at the most, and their longest value.
+const LABELS_MAX: usize = 16;
+const LABEL_BYTES_MAX: usize = 128;
 
 #[derive(Debug)]
 struct Scrape {
@@ -41,7 +71,7 @@ struct Scrape {
 }
 
 /// Label values and a figure.
-type Sample = (Vec<(&'static str, String)>, f64);
+type Sample = (Vec<(String, String)>, f64);
 
 /// Name, help and samples.
 type Family = (&'static str, &'static str, Vec<Sample>);
@@ -54,7 +84,7 @@ impl Collector for Scrape {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let families = self
-            .own()
+            .own(fleet.refused)
             .into_iter()
             .chain(of_fleet(&fleet, stamp::now_ms()));
         for (name, help, samples) in families {
@@ -69,18 +99,22 @@ impl Collector for Scrape {
 
 impl Scrape {
     /// What there is of this program itself.
-    fn own(&self) -> [Family; 4] {
+    fn own(&self, refused: u64) -> Vec<Family> {
         let one = |value: bool| if value { 1.0 } else { 0.0 };
         let leads = *self.shown.leading.borrow();
         let parts = self.shown.health.parts().into_iter();
         let parts =
-            parts.map(|(part, health)| (vec![("part", part)], one(health == PartHealth::Up)));
+            parts.map(|(part, health)| (label("part", part), one(health == PartHealth::Up)));
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        [
+        let alone = |value: u64| vec![(Vec::new(), lossy(value))];
+        let size = |value: usize| alone(u64::try_from(value).unwrap_or(u64::MAX));
+        let gathered = self.shown.series.lock();
+        let left_out = gathered.store.left_out().map(|(_, count)| count).sum();
+        vec![
             (
                 "serve_build_info",
                 "The version",
-                vec![(vec![("version", version)], 1.0)],
+                vec![(label("version", version), 1.0)],
             ),
             (
                 "serve_leads",
@@ -95,49 +129,132 @@ impl Scrape {
             (
                 "serve_history_events",
                 "Events in the history",
-                vec![(Vec::new(), lossy(self.events))],
+                alone(self.events),
+            ),
+            (
+                "serve_series",
+                "Series of the fleet's figures",
+                size(gathered.store.count()),
+            ),
+            (
+                "serve_series_left_out",
+                "Series that the bounds leave no room for",
+                size(left_out),
+            ),
+            (
+                "serve_series_shapes",
+                "Different shapes of snapshots, of which each is kept once",
+                size(gathered.store.shapes().0),
+            ),
+            (
+                "serve_series_labels",
+                "Different sets of labels, of which each is kept once",
+                size(gathered.store.shapes().1),
+            ),
+            (
+                "serve_snapshots",
+                "Snapshots that were taken",
+                alone(gathered.taken),
+            ),
+            (
+                "serve_snapshots_refused",
+                "Snapshots that could not be read, or did not come from the host that they name",
+                alone(gathered.refused),
+            ),
+            (
+                "serve_hosts_refused",
+                "Words of hosts beyond the bound",
+                alone(refused),
             ),
         ]
     }
 }
 
 /// What there is of the fleet.
-fn of_fleet(fleet: &Fleet, now_ms: u64) -> [Family; 7] {
+fn of_fleet(fleet: &Fleet, now_ms: u64) -> Vec<Family> {
     let one = |value: bool| if value { 1.0 } else { 0.0 };
-    let seen = |host: &Host| lossy(now_ms.saturating_sub(host.seen_ms)) / 1000.0;
-    [
+    let figures: [fn(&Host, u64) -> f64; 8] = [
+        |host, _| f64::from(u8::from(host.state == HostState::There)),
+        |host, now_ms| lossy(now_ms.saturating_sub(host.seen_ms)) / 1000.0,
+        |host, _| signed(host.clock_ahead_ms) / 1000.0,
+        |host, _| lossy(host.presence.outbox.records),
+        |host, _| lossy(host.presence.outbox.bytes),
+        |host, _| lossy(host.presence.outbox.dropped),
+        |host, _| lossy(host.presence.lag_ms()) / 1000.0,
+        |host, _| f64::from(host.presence.jobs_open),
+    ];
+    let helps = [
+        "Whether the host's agent is heard of",
+        "Time since the host was heard of last",
+        "How far the host's clock is before this one's",
+        "Messages that wait on the host to be sent",
+        "Bytes that wait on the host to be sent",
+        "Messages that the host's bounds forced out since its state file was made",
+        "How long the host has waited for the broker's word, while messages wait to be sent",
+        "Jobs that run or wait on the host",
+    ];
+    let names = NAMES_OF_HOSTS.iter().filter(|name| **name != "host_info");
+    let mut families = vec![
         ("fleet_hosts", "Hosts by state", states(fleet)),
         (
             "fleet_silence",
             "Whether many hosts fell silent at once",
             vec![(Vec::new(), one(fleet.is_silent()))],
         ),
+        ("host_info", "The host's agent and its labels", infos(fleet)),
         (
-            "host_up",
-            "Whether the host's agent is heard of",
-            hosts(fleet, |host| one(host.state == HostState::There)),
+            "collector_failing",
+            "Collectors of the host that do not work",
+            failing(fleet),
         ),
-        (
-            "host_seen_seconds",
-            "Time since the host was heard of last",
-            hosts(fleet, seen),
-        ),
-        (
-            "host_clock_ahead_seconds",
-            "How far the host's clock is before this one's",
-            hosts(fleet, |host| signed(host.clock_ahead_ms) / 1000.0),
-        ),
-        (
-            "host_outbox_records",
-            "Messages that wait on the host to be sent",
-            hosts(fleet, |host| lossy(host.presence.outbox.records)),
-        ),
-        (
-            "host_outbox_dropped",
-            "Messages that the host's bounds forced out since its state file was made",
-            hosts(fleet, |host| lossy(host.presence.outbox.dropped)),
-        ),
-    ]
+    ];
+    for ((name, help), figure) in names.zip(helps).zip(figures) {
+        families.push((*name, help, hosts(fleet, |host| figure(host, now_ms))));
+    }
+    families
+}
+
+fn label(name: &str, value: String) -> Vec<(String, String)> {
+    vec![(name.to_owned(), value)]
+}
+
+/// Version and labels of every host; labels as `label_<name>`, within bounds.
+fn infos(fleet: &Fleet) -> Vec<Sample> {
+    let info = |(name, host): (&muster_proto::id::HostId, &Host)| {
+        let mut labels = label("host", name.to_string());
+        labels.push(("version".to_owned(), host.presence.version.clone()));
+        let own = host.presence.labels.iter().take(LABELS_MAX);
+        for (name, value) in own.filter(|(_, value)| value.len() <= LABEL_BYTES_MAX) {
+            let good = |letter: char| {
+                if letter.is_ascii_alphanumeric() {
+                    letter
+                } else {
+                    '_'
+                }
+            };
+            let name: String = name.chars().take(64).map(good).collect();
+            let name = format!("label_{name}");
+            // `a-b` and `a_b` would be the same label twice.
+            if !labels.iter().any(|(known, _)| *known == name) {
+                labels.push((name, value.clone()));
+            }
+        }
+        (labels, 1.0)
+    };
+    fleet.hosts().iter().map(info).collect()
+}
+
+fn failing(fleet: &Fleet) -> Vec<Sample> {
+    let of_host = |(name, host): (&muster_proto::id::HostId, &Host)| -> Vec<Sample> {
+        let failing = host.presence.failing.keys().take(LABELS_MAX);
+        let labels = failing.map(|collector| {
+            let mut labels = label("host", name.to_string());
+            labels.push(("collector".to_owned(), collector.clone()));
+            (labels, 1.0)
+        });
+        labels.collect()
+    };
+    fleet.hosts().iter().flat_map(of_host).collect()
 }
 
 fn states(fleet: &Fleet) -> Vec<Sample> {
@@ -150,7 +267,7 @@ fn states(fleet: &Fleet) -> Vec<Sample> {
     .into_iter()
     .map(|(name, state)| {
         let count = u64::try_from(fleet.count(state)).unwrap_or(u64::MAX);
-        (vec![("state", name.to_owned())], lossy(count))
+        (label("state", name.to_owned()), lossy(count))
     })
     .collect()
 }
@@ -159,7 +276,7 @@ fn hosts(fleet: &Fleet, figure: impl Fn(&Host) -> f64) -> Vec<Sample> {
     fleet
         .hosts()
         .iter()
-        .map(|(name, host)| (vec![("host", name.to_string())], figure(host)))
+        .map(|(name, host)| (label("host", name.to_string()), figure(host)))
         .collect()
 }
 

@@ -8,6 +8,7 @@
 mod books;
 pub mod config;
 mod fleet;
+mod gather;
 mod health;
 mod history;
 mod http;
@@ -15,7 +16,9 @@ mod lead;
 mod metrics;
 mod parts;
 pub mod republish;
+mod scrape;
 mod session;
+mod stats;
 mod watch;
 
 use std::path::PathBuf;
@@ -26,6 +29,7 @@ use tokio::sync::{mpsc, watch as value};
 use tokio_util::sync::CancellationToken;
 
 use self::books::Books;
+use self::gather::{Gather, SharedSeries};
 use self::health::Health;
 use self::history::{Bounds, Follow, History};
 use self::http::Shown;
@@ -39,6 +43,13 @@ use crate::ledger::Ledger;
 /// What every part depends on.
 const EVERYWHERE: [&str; 4] = ["issuer", "broker", "cache_dir", "serve.state_dir"];
 
+/// What the gathered figures depend on.
+const SERIES_KEYS: [&str; 3] = [
+    "serve.series_max",
+    "serve.series_per_host_max",
+    "serve.series_points",
+];
+
 /// What the parts share.
 struct Core {
     state_dir: PathBuf,
@@ -47,6 +58,7 @@ struct Core {
     ledger: Arc<Ledger>,
     history: History,
     fleet: SharedFleet,
+    series: SharedSeries,
 }
 
 /// Serves until `stop`, or until a part fails in a way that it can't mend. `ready` is called once all parts have begun;
@@ -118,6 +130,7 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
     };
     let watch = Watch {
         fleet: core.fleet.clone(),
+        series: core.series.clone(),
         ledger: core.ledger.clone(),
         history: core.history.clone(),
         leading: core.leading.subscribe(),
@@ -138,12 +151,26 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
             &core.health,
         ));
     }
+    if serve.series.series_max > 0 {
+        let gather = Gather {
+            series: core.series.clone(),
+            bounds: serve.series,
+            issuer: config.issuer.clone(),
+        };
+        plan.push(Planned::linked(
+            gather,
+            print(&SERIES_KEYS),
+            broker,
+            &core.health,
+        ));
+    }
     if let Some(listen) = serve.listen {
         let shown = Shown {
             health: core.health.clone(),
             leading: core.leading.subscribe(),
             fleet: core.fleet.clone(),
             history: core.history.clone(),
+            series: core.series.clone(),
         };
         let http = async move |stop: CancellationToken| {
             tokio::select! {
@@ -167,6 +194,7 @@ impl Core {
             ledger: Arc::new(Ledger::open(&state_dir).context("open the ledger")?),
             history: History::open(&state_dir)?,
             fleet: SharedFleet::default(),
+            series: SharedSeries::new(config.serve.series),
             state_dir,
         })
     }

@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::fleet::{Change, Fleet, Told};
+use super::gather::SharedSeries;
 use super::history::History;
 use super::lead::Leading;
 use super::session::Part;
@@ -27,6 +28,9 @@ use crate::ledger::{Ledger, sync};
 
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the ledger is asked who was taken out of the fleet.
+const RETIRED_EVERY: u32 = 10;
 
 /// Presence under way: a fleet of ten thousand says a few hundred words in a second.
 const PREFETCH: u16 = 1000;
@@ -44,6 +48,7 @@ pub(crate) type SharedFleet = Arc<Mutex<Fleet>>;
 /// The part.
 pub(crate) struct Watch {
     pub(crate) fleet: SharedFleet,
+    pub(crate) series: SharedSeries,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) history: History,
     pub(crate) leading: Leading,
@@ -67,6 +72,7 @@ impl Part for Watch {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told: Option<Told> = None;
         let mut led_for = 0;
+        let mut ticks = 0_u32;
         loop {
             tokio::select! {
                 incoming = deliveries.recv() => {
@@ -74,6 +80,10 @@ impl Part for Watch {
                 }
                 _ = tick.tick() => {
                     let now_ms = stamp::now_ms();
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(RETIRED_EVERY) {
+                        self.let_go()?;
+                    }
                     self.with(|fleet| fleet.tick(now_ms));
                     if !*self.leading.borrow() {
                         (told, led_for) = (None, 0);
@@ -140,6 +150,15 @@ impl Watch {
             }
             fleet.listening_from(stamp::now_ms());
         });
+        Ok(())
+    }
+
+    /// Forgets hosts that were taken out of the fleet, and their figures.
+    fn let_go(&self) -> Result<()> {
+        for host in self.ledger.with(crate::ledger::store::Store::retired)? {
+            self.with(|fleet| fleet.retire(&host));
+            self.series.lock().store.forget(&host);
+        }
         Ok(())
     }
 
