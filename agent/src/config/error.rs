@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use crate::tail::rules::{RuleError, Step, locate};
+
 /// A config file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -88,6 +90,22 @@ impl Source<'_> {
         {
             Some((at, _)) => self.at(at..at, what.into()),
             None => self.wrong(&[name], what),
+        }
+    }
+
+    /// Something is wrong within the item `at`, from 0, of the array of tables `name`.
+    pub(super) fn wrong_rule(&self, name: &str, at: usize, error: RuleError) -> ConfigError {
+        let what = error.to_string();
+        let of_the_item = error.path.is_empty();
+        let error = error.under(&[Step::Key(name.to_owned()), Step::Item(at)]);
+        match locate(self.text, &error).filter(|_| !of_the_item) {
+            Some((line, column)) => ConfigError::At {
+                path: self.path.to_owned(),
+                line,
+                column,
+                what,
+            },
+            None => self.wrong_item(name, at + 1, what),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::job::{Access, JobsSection, KeySection, PolicySection};
 use crate::state::{
     OUTBOX_AGE_MAX_MS_DEFAULT, OUTBOX_BYTES_MAX_DEFAULT, OUTBOX_BYTES_MAX_LEAST, OutboxSection,
 };
+use crate::tail::rules::{RuleError, Step};
 use crate::tail::{self, journal::JournalSection};
 
 const SECOND: u64 = 1_000;
@@ -232,7 +233,7 @@ impl RawConfig {
         let logs = LogGlobs::parse(&self.logs.search)
             .map_err(|what| source.wrong(&["logs", "search"], format!("search: {what}")))?;
         let (tail, journals) =
-            tail(self.tail).map_err(|(number, what)| source.wrong_item("tail", number, what))?;
+            tail(self.tail).map_err(|(at, error)| source.wrong_rule("tail", at, error))?;
         Ok(Config {
             broker: self.broker.or_user(host.as_str()),
             host,
@@ -334,12 +335,12 @@ fn own_name() -> Result<HostId, String> {
 /// The sections of files and those of journals.
 type Logs = (Vec<tail::Section>, Vec<JournalSection>);
 
-/// The sections; what is wrong with which, counted from 1.
-fn tail(tables: Vec<toml::Table>) -> Result<Logs, (usize, String)> {
+/// The sections; what is wrong with which, counted from 0.
+fn tail(tables: Vec<toml::Table>) -> Result<Logs, (usize, RuleError)> {
     let (mut files, mut journals) = (Vec::new(), Vec::new());
     let mut names = BTreeSet::new();
     for (at, mut table) in tables.into_iter().enumerate() {
-        let wrong = |what: String| (at + 1, what);
+        let wrong = |error: RuleError| (at, error);
         let name = match JournalSection::take(&mut table).map_err(wrong)? {
             Some(section) => {
                 let name = section.name.clone();
@@ -354,9 +355,11 @@ fn tail(tables: Vec<toml::Table>) -> Result<Logs, (usize, String)> {
             }
         };
         if let Some(name) = names.replace(name) {
-            return Err(wrong(format!(
-                "name: there are two sections {name:?}; each needs its own"
-            )));
+            return Err(wrong(RuleError {
+                path: vec![Step::Key("name".to_owned())],
+                offset: None,
+                what: format!("there are two sections {name:?}; each needs its own"),
+            }));
         }
     }
     Ok((files, journals))

@@ -75,19 +75,51 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[[tail]]\nname = \"b\"\npaths = [\"b\"]\npacks = [\"sshd\"]\n",
-        "agent.toml:5:1: paths: expected a path that begins with /, found \"b\"",
+        "agent.toml:7:10: paths[1]: expected a path that begins with /, found \"b\"",
     ),
     (
         "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[[tail]]\nname = \"a\"\npaths = [\"/b\"]\npacks = [\"sshd\"]\n",
-        "agent.toml:5:1: name: there are two sections \"a\"",
+        "agent.toml:6:1: name: there are two sections \"a\"",
     ),
     (
         "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[[tail]]\nname = \"a\"\njournal = true\npacks = [\"sshd\"]\n",
-        "agent.toml:5:1: name: there are two sections \"a\"",
+        "agent.toml:6:1: name: there are two sections \"a\"",
     ),
     (
         "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\nencoding = \"klingon\"\npacks = [\"sshd\"]\n",
-        "agent.toml:1:1: encoding: expected \"auto\" or an encoding's name",
+        "agent.toml:4:1: encoding: expected \"auto\" or an encoding's name",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\n\n[[tail.rule]]\ntopic = \"a.b\"\nsummary = \"s\"\npattern = 'no (closing'\n",
+        "agent.toml:8:15: rule[1].pattern: not a regex: unclosed group",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\n[[tail.rule]]\npattern = \"x\"\ntopic = \"a.b\"\nsummary = \"s\"\n  [[tail.rule]]\n  pattern = \"y\"\n  topic = \"a.c\"\n  summary = \"of {who}\"\n",
+        "agent.toml:11:3: rule[2].summary: no capture of the pattern is called \"who\"",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\n[[tail.rule]]\npatern = \"x\"\npattern = \"x\"\ntopic = \"a.b\"\nsummary = \"s\"\n",
+        "agent.toml:5:1: rule[1].patern: no such key is known here",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\", \"sendmail\"]\n",
+        "agent.toml:4:18: packs[2]: no such pack \"sendmail\"",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\npaths = 5\npacks = [\"sshd\"]\n",
+        "agent.toml:3:1: paths: invalid type: integer `5`, expected a sequence",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\npaths = [\"/a\"]\npacks = [\"sshd\"]\n[tail.multiline]\nstart = \"(\"\n",
+        "agent.toml:6:1: multiline.start: regex parse error",
+    ),
+    (
+        "[[tail]]\npaths = [\"/a\"]\npacks = [\"sshd\"]\n",
+        "agent.toml:1:1: missing field `name`",
+    ),
+    (
+        "[[tail]]\nname = \"a\"\njournal = true\nencoding = \"utf-8\"\npacks = [\"sshd\"]\n",
+        "agent.toml:4:1: encoding: this section reads the journal, not files",
     ),
     (
         "[http]\n  listen = \"9418\"",

@@ -56,11 +56,10 @@ pub use task::run;
 /// Reads a `[[tail]]` table of the configuration with its rules.
 ///
 /// # Errors
-/// What is wrong, and what would be right.
-pub fn section(table: toml::Table) -> Result<Section, String> {
+/// What is wrong, where in the table, and what would be right.
+pub fn section(table: toml::Table) -> Result<Section, rules::RuleError> {
     Section::parse(table, |name, rest| {
-        let rules = rules::RuleSet::parse(name, rest).map_err(|error| error.to_string())?;
-        Ok(Arc::new(rules))
+        Ok(Arc::new(rules::RuleSet::parse(name, rest)?))
     })
 }
 

@@ -14,6 +14,7 @@ use super::charset::Charset;
 use super::counters::SectionCounters;
 use super::glob::{Exclude, Glob};
 use super::lines::Joining;
+use super::rules::{RuleError, Step, refused, wrong};
 
 /// The keys of this file; the others belong to the rules.
 const KEYS: [&str; 7] = [
@@ -101,39 +102,46 @@ impl Section {
     /// What is wrong, and what would be right.
     pub fn parse(
         mut table: toml::Table,
-        rules: impl FnOnce(&str, toml::Table) -> Result<Arc<dyn Matcher>, String>,
-    ) -> Result<Self, String> {
+        rules: impl FnOnce(&str, toml::Table) -> Result<Arc<dyn Matcher>, RuleError>,
+    ) -> Result<Self, RuleError> {
         let mut own = toml::Table::new();
         for key in KEYS {
             own.extend(table.remove_entry(key));
         }
-        let raw: Raw = own
-            .try_into()
-            .map_err(|error: toml::de::Error| one_line(&error.to_string()))?;
+        let raw: Raw = own.try_into().map_err(|error| refused(&error))?;
         check_name(&raw.name)?;
         if raw.paths.is_empty() {
-            return Err(
-                "paths: expected at least one path, such as \"/var/log/syslog\"".to_owned(),
-            );
+            return Err(wrong(
+                "paths",
+                "expected at least one path, such as \"/var/log/syslog\"",
+            ));
         }
-        let globs = raw.paths.iter().map(|path| Glob::parse(path));
-        let globs: Result<Vec<Glob>, String> = globs.collect();
+        let globs = raw.paths.iter().enumerate().map(|(at, path)| {
+            Glob::parse(path).map_err(|what| RuleError {
+                path: vec![Step::Key("paths".to_owned()), Step::Item(at)],
+                offset: None,
+                what,
+            })
+        });
+        let globs: Result<Vec<Glob>, RuleError> = globs.collect();
         let charset = raw
             .encoding
             .as_deref()
             .map_or(Ok(Charset::Sniffed), Charset::parse);
         let ByteSize(bytes) = raw.line_bytes_max.unwrap_or(ByteSize(LINE_BYTES_DEFAULT));
         if !LINE_BYTES_BOUNDS.contains(&bytes) {
-            return Err(format!(
-                "line_bytes_max: expected a size from 256 B to 4 MiB, found {}",
+            let what = format!(
+                "expected a size from 256 B to 4 MiB, found {}",
                 ByteSize(bytes)
-            ));
+            );
+            return Err(wrong("line_bytes_max", what));
         }
         let line_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
         let (joining, wait) = match raw.multiline {
             None => (None, Duration::ZERO),
             Some(multiline) => {
-                let (joining, wait) = multiline.check(line_bytes_max)?;
+                let inside = |error: RuleError| error.under(&[Step::Key("multiline".to_owned())]);
+                let (joining, wait) = multiline.check(line_bytes_max).map_err(inside)?;
                 (Some(joining), wait)
             }
         };
@@ -145,9 +153,9 @@ impl Section {
             }),
             name: raw.name,
             start: raw.start,
-            globs: globs.map_err(|what| format!("paths: {what}"))?,
+            globs: globs?,
             exclude: Exclude::of(raw.exclude),
-            charset: charset.map_err(|what| format!("encoding: {what}"))?,
+            charset: charset.map_err(|what| wrong("encoding", what))?,
             line_bytes_max,
             joining,
             wait,
@@ -156,20 +164,26 @@ impl Section {
 }
 
 impl RawMultiline {
-    fn check(self, bytes_max: usize) -> Result<(Joining, Duration), String> {
+    fn check(self, bytes_max: usize) -> Result<(Joining, Duration), RuleError> {
         let start = Regex::new(&self.start)
-            .map_err(|error| format!("multiline.start: {}", one_line(&error.to_string())))?;
+            .map_err(|error| wrong("start", one_line(&error.to_string())))?;
         if !(1..=10_000).contains(&self.lines_max) {
-            return Err(format!(
-                "multiline.lines_max: expected a number from 1 to 10000, found {}",
+            let what = format!(
+                "expected a number from 1 to 10000, found {}",
                 self.lines_max
-            ));
+            );
+            return Err(wrong("lines_max", what));
         }
         let wait = self.wait.unwrap_or(jiff::SignedDuration::from_secs(1));
         let wait = Duration::try_from(wait)
             .ok()
             .filter(|wait| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(wait))
-            .ok_or("multiline.wait: expected a duration from 100ms to 1m, such as \"1s\"")?;
+            .ok_or_else(|| {
+                wrong(
+                    "wait",
+                    "expected a duration from 100ms to 1m, such as \"1s\"",
+                )
+            })?;
         let joining = Joining {
             start,
             lines_max: self.lines_max,
@@ -179,16 +193,15 @@ impl RawMultiline {
     }
 }
 
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), RuleError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-        return Err(format!(
-            "name: expected up to 64 letters, digits, '.', '-' and '_', found {name:?}"
-        ));
+        let what = format!("expected up to 64 letters, digits, '.', '-' and '_', found {name:?}");
+        return Err(wrong("name", what));
     }
     Ok(())
 }
 
-pub(super) fn one_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use toml::Table;
 
 use super::{Journal, JournalSource};
-use crate::tail::rules::RuleSet;
-use crate::tail::section::{check_name, one_line};
+use crate::tail::rules::{RuleError, RuleSet, refused, wrong};
+use crate::tail::section::check_name;
 use crate::tail::{Matcher, SectionCounters, Sink, Start};
 
 /// The keys of this file; the others belong to the rules.
@@ -67,26 +67,23 @@ impl JournalSection {
     ///
     /// # Errors
     /// What is wrong, and what would be right.
-    pub fn take(table: &mut Table) -> Result<Option<Self>, String> {
-        let source = JournalSource::take(table).map_err(|error| error.to_string())?;
-        let Some(source) = source else {
+    pub fn take(table: &mut Table) -> Result<Option<Self>, RuleError> {
+        let Some(source) = JournalSource::take(table)? else {
             return Ok(None);
         };
         let mut table = std::mem::take(table);
         if let Some(key) = OF_FILES.into_iter().find(|key| table.contains_key(*key)) {
-            return Err(format!(
-                "{key}: this section reads the journal, not files; files need a section of their own"
-            ));
+            let what =
+                "this section reads the journal, not files; files need a section of their own";
+            return Err(wrong(key, what));
         }
         let mut own = Table::new();
         for key in KEYS {
             own.extend(table.remove_entry(key));
         }
-        let raw: Raw = own
-            .try_into()
-            .map_err(|error: toml::de::Error| one_line(&error.to_string()))?;
+        let raw: Raw = own.try_into().map_err(|error| refused(&error))?;
         check_name(&raw.name)?;
-        let rules = RuleSet::parse(&raw.name, table).map_err(|error| error.to_string())?;
+        let rules = RuleSet::parse(&raw.name, table)?;
         Ok(Some(Self {
             counters: Arc::new(SectionCounters {
                 name: raw.name.clone(),
@@ -163,7 +160,7 @@ mod tests {
     use super::*;
 
     fn take(text: &str) -> Result<Option<JournalSection>, String> {
-        JournalSection::take(&mut toml::from_str(text).unwrap())
+        JournalSection::take(&mut toml::from_str(text).unwrap()).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod set;
 mod template;
 
 pub use place::locate;
-pub(crate) use section::Keys;
+pub(crate) use section::{Keys, refused, wrong};
 pub use section::{RuleError, Step};
 pub use set::{RuleSet, Seen};
 

@@ -257,8 +257,23 @@ impl Keys {
     }
 }
 
+/// What the parser of TOML says of a table that is no longer text, with the way to it where the parser tells.
+pub(crate) fn refused(error: &toml::de::Error) -> RuleError {
+    let said = error.to_string();
+    let keys = said
+        .lines()
+        .find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+    let keys = keys.into_iter().flat_map(|keys| keys.split('.'));
+    let words = error.message().split_whitespace();
+    RuleError {
+        path: keys.map(|key| Step::Key(key.to_owned())).collect(),
+        offset: None,
+        what: words.collect::<Vec<_>>().join(" "),
+    }
+}
+
 /// Something is wrong with the value of `key`.
-pub(super) fn wrong(key: &str, what: impl Into<String>) -> RuleError {
+pub(crate) fn wrong(key: &str, what: impl Into<String>) -> RuleError {
     RuleError {
         path: vec![Step::Key(key.to_owned())],
         offset: None,
