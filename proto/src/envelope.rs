@@ -177,6 +177,14 @@ pub enum DecodeError {
 /// # Errors
 /// When it is over its bound, or a value has no MessagePack form.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
+    encode_as::<M>(message)
+}
+
+/// The body of a message `M`, from something that has its fields, such as one that borrows them.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_as<M: Message>(message: &impl Serialize) -> Result<Vec<u8>, EncodeError> {
     let body = rmp_serde::to_vec_named(message).map_err(|error| EncodeError::Encode {
         kind: M::KIND,
         why: error.to_string(),

@@ -22,6 +22,53 @@ pub struct Metrics {
     pub snapshot: Value,
 }
 
+/// [`Metrics`] whose parts others hold too. It has the same bytes ([`crate::envelope::encode_as`]), and a large snapshot
+/// need not be copied for them.
+#[derive(Debug, Clone, Serialize)]
+pub struct MetricsRef<'a> {
+    /// As in [`Metrics`].
+    pub host: &'a HostId,
+    /// As in [`Metrics`].
+    pub collector: &'a str,
+    /// As in [`Metrics`].
+    pub at_ms: u64,
+    /// As in [`Metrics`].
+    pub seq: u64,
+    /// As in [`Metrics`].
+    pub snapshot: &'a Value,
+}
+
 impl Message for Metrics {
     const KIND: Kind = Kind::Metrics;
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::envelope::{encode, encode_as};
+
+    #[test]
+    fn borrowed_parts_have_the_same_bytes() {
+        let metrics = Metrics {
+            host: "lb1".parse().unwrap(),
+            collector: "lvs".to_owned(),
+            at_ms: 1,
+            seq: 2,
+            snapshot: json!({ "a": [1, "b", null, 0.5], "c": { "d": u64::MAX } }),
+        };
+        let borrowed = MetricsRef {
+            host: &metrics.host,
+            collector: &metrics.collector,
+            at_ms: metrics.at_ms,
+            seq: metrics.seq,
+            snapshot: &metrics.snapshot,
+        };
+        assert_eq!(
+            encode_as::<Metrics>(&borrowed).unwrap(),
+            encode(&metrics).unwrap()
+        );
+    }
 }

@@ -1,5 +1,7 @@
-//! Services on a real systemd: the actions, whose answers are what became of the unit, and the watch over units.
+//! Services on a real systemd: the actions, whose answers are what became of the unit, and the watch over units. And
+//! processes that no service manager looks after.
 
+mod processes;
 mod watch;
 
 use anyhow::{Context, Result};

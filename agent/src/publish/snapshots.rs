@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use muster_link::{Link, Outgoing, Receipt, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::id::HostId;
-use muster_proto::metric::Metrics;
+use muster_proto::metric::{Metrics, MetricsRef};
 use muster_proto::topology;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -68,21 +68,20 @@ impl Snapshots {
         collector: &'static str,
         snapshot: Snapshot,
     ) {
-        let metrics = Metrics {
-            host: host.clone(),
-            collector: collector.to_owned(),
+        let metrics = MetricsRef {
+            host,
+            collector,
             at_ms: snapshot.at_ms,
             seq: snapshot.seq,
-            snapshot: Value::clone(&snapshot.snapshot),
+            snapshot: &snapshot.snapshot,
         };
-        let body = match envelope::encode(&metrics) {
+        let body = match envelope::encode_as::<Metrics>(&metrics) {
             Ok(body) => body,
             Err(error) => {
                 tracing::warn!(collector, %error, "a snapshot can't be sent");
                 return self.drop_one(Some(snapshot));
             }
         };
-        drop(metrics);
         let outgoing = Outgoing {
             exchange: topology::METRICS,
             routing_key: topology::topic_key(collector, host),
