@@ -21,6 +21,7 @@ use self::place::Place;
 pub use self::print::Print;
 use crate::exit::usage;
 use crate::serve::config::{RawServe, ServeConfig};
+use crate::serve::react::config::{self as react, RawReact, ReactConfig};
 use crate::serve::republish::{RawRepublish, RepublishConfig};
 
 /// The parsed config.
@@ -42,6 +43,8 @@ pub struct Config {
     pub serve: ServeConfig,
     /// What `muster serve` repeats as JSON.
     pub republish: RepublishConfig,
+    /// What `muster serve` does about events.
+    pub react: std::sync::Arc<ReactConfig>,
     broker: Option<Broker>,
     /// The file that was asked for, to be read again.
     named: Option<PathBuf>,
@@ -83,6 +86,15 @@ struct RawConfig {
     serve: Option<toml::Spanned<RawServe>>,
     #[serde(default)]
     republish: Vec<RawRepublish>,
+    mail: Option<toml::Spanned<react::RawMail>>,
+    #[serde(default)]
+    webhook: Vec<react::RawWebhook>,
+    #[serde(default)]
+    reactions: react::RawReactions,
+    #[serde(default)]
+    maintenance: Vec<toml::Spanned<react::RawMaintenance>>,
+    #[serde(default)]
+    reaction: Vec<react::RawReaction>,
 }
 
 impl Config {
@@ -160,6 +172,16 @@ impl Config {
             let file = place.file.clone().unwrap_or_default();
             ConfigError::at(text, at, file, format!("in [[republish]]: {error}"))
         })?;
+        let react = RawReact {
+            mail: raw.mail,
+            webhook: raw.webhook,
+            reactions: raw.reactions,
+            maintenance: raw.maintenance,
+            reaction: raw.reaction,
+        };
+        let react = ReactConfig::parse(react, &place.dir).map_err(|(at, why)| {
+            ConfigError::at(text, at, place.file.clone().unwrap_or_default(), why)
+        })?;
         let mut management = raw.management;
         management.password_file = management.password_file.map(|path| place.absolute(&path));
         management.ca_file = management.ca_file.map(|path| place.absolute(&path));
@@ -172,6 +194,7 @@ impl Config {
             management,
             serve,
             republish,
+            react: react.into(),
             broker,
             named: None,
             written: toml::Table::new(),
@@ -341,6 +364,18 @@ mod tests {
         assert_eq!(full.management.user.as_deref(), Some("admin"));
     }
 
+    const SECTIONS: [&str; 9] = [
+        "broker",
+        "management",
+        "serve",
+        "republish",
+        "mail",
+        "webhook",
+        "reactions",
+        "maintenance",
+        "reaction",
+    ];
+
     #[test]
     fn every_key_is_in_the_sample() {
         // What the parser says that it knows, asked for with a key that it does not.
@@ -355,10 +390,7 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             let keys = error.rsplit("the keys here are ").next().unwrap();
-            for key in keys
-                .split(", ")
-                .filter(|key| !["broker", "management", "serve", "republish"].contains(key))
-            {
+            for key in keys.split(", ").filter(|key| !SECTIONS.contains(key)) {
                 assert!(
                     SAMPLE.contains(&format!("\n# {key} = "))
                         || SAMPLE.contains(&format!("\n{key} = ")),

@@ -19,6 +19,7 @@ mod link;
 mod lvs;
 mod node_api;
 mod outage;
+mod reactions;
 mod serve;
 mod services;
 mod subscribers;

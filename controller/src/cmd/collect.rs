@@ -104,6 +104,7 @@ pub(crate) async fn prepare<'a>(
             offline: None,
         },
         rollout: None,
+        cause: None,
         no_wait: false,
     };
     Ok(Some((sitting, order)))

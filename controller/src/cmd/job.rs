@@ -326,6 +326,7 @@ impl Run for Cancel {
                 offline: None,
             },
             rollout: None,
+            cause: None,
             no_wait: false,
         };
         let done = sitting.ask(&order, false).await?;

@@ -13,9 +13,11 @@ mod hosts;
 mod job;
 mod key;
 mod ping;
+mod reactions;
 mod run;
 mod schema;
 mod serve;
+mod silence;
 mod sitting;
 mod stats;
 mod units;
@@ -29,6 +31,7 @@ use std::pin::Pin;
 use clap::ArgMatches;
 
 pub(crate) use self::sitting::span;
+pub(crate) use self::watch::matches as topic_matches;
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -68,6 +71,21 @@ pub static COMMANDS: &[Spec] = &[
         "Print the config with every key and its default",
     )
     .without_config(),
+    spec::<reactions::List>(&["reactions", "list"], "The reactions of this config"),
+    spec::<reactions::Show>(
+        &["reactions", "show"],
+        "What reactions have done, and have not done and why",
+    ),
+    spec::<reactions::Test>(
+        &["reactions", "test"],
+        "What the reactions of this config would do about events in a file",
+    ),
+    spec::<silence::Add>(
+        &["silence", "add"],
+        "Have reactions pass over some events for a while",
+    ),
+    spec::<silence::List>(&["silence", "list"], "The silences that hold now"),
+    spec::<silence::Remove>(&["silence", "remove"], "End a silence"),
     spec::<actions::Actions>(
         &["actions"],
         "What jobs can do: the actions, their arguments and effects",
@@ -105,6 +123,14 @@ pub static COMMANDS: &[Spec] = &[
 /// What stands in the help for the commands that have commands of their own.
 pub static GROUPS: &[(&str, &str)] = &[
     ("job", "Jobs in the ledger: list, show, watch, cancel"),
+    (
+        "reactions",
+        "What `muster serve` does about events: list, show, test",
+    ),
+    (
+        "silence",
+        "What reactions pass over for a while: add, list, remove",
+    ),
     (
         "broker",
         "Set up the broker, and the hosts and operators that may use it",

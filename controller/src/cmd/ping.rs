@@ -114,6 +114,7 @@ impl Run for Ping {
                 offline: None,
             },
             rollout: None,
+            cause: None,
             no_wait: false,
         };
         let (mut rounds, mut exit) = (Vec::new(), Exit::Ok);

@@ -149,6 +149,7 @@ impl Run for RunAction {
                 offline: self.times.wait_offline.then_some(deliver_within),
             },
             rollout,
+            cause: None,
             no_wait: self.times.no_wait,
         };
         let done = sitting.ask(&order, self.stream).await?;

@@ -90,6 +90,11 @@ fn tell(state: NotifyState<'_>) {
 
 async fn check(context: &Context) -> Result<Exit> {
     let broker = context.config.broker()?;
+    let react = &context.config.react;
+    crate::serve::react::check(react)?;
+    if react.has_jobs() {
+        context.config.signer()?;
+    }
     context.note("good: the config");
     let state_dir = &context.config.serve.state_dir;
     writable(state_dir)?;

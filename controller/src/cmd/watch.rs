@@ -210,7 +210,7 @@ impl Watch {
     }
 }
 
-async fn send_mark(context: &Context, session: &Session) -> Result<MessageId> {
+pub(crate) async fn send_mark(context: &Context, session: &Session) -> Result<MessageId> {
     let (issuer, id) = (&context.config.issuer, stamp::new_message_id());
     let mark = Outgoing {
         exchange: EVENTS,
@@ -379,7 +379,7 @@ impl Line {
 }
 
 /// Whether `key` matches `pattern`, as a topic exchange of AMQP 0-9-1 does: `*` is one word, `#` any number of them.
-fn matches(pattern: &str, key: &str) -> bool {
+pub(crate) fn matches(pattern: &str, key: &str) -> bool {
     let words: Vec<&str> = key.split('.').collect();
     // Where in the key the pattern may be after each of its words; both are short.
     let mut places = vec![false; words.len() + 1];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster_proto::envelope::encode;
-use muster_proto::id::{HostId, JobId, KeyId};
+use muster_proto::id::{HostId, JobId, KeyId, MessageId};
 use muster_proto::job::{Args, JobOpened, JobRequest};
 use muster_proto::signing::{JobSignature, JobSigner};
 
@@ -37,6 +37,8 @@ pub struct Order {
     pub rollout: Option<Plan>,
     /// Whether to leave it alone once the broker has it.
     pub no_wait: bool,
+    /// The message that made somebody ask for it.
+    pub cause: Option<MessageId>,
 }
 
 /// How a job is rolled out.
@@ -82,7 +84,7 @@ impl Order {
             deliver_by_ms: now_ms.saturating_add(ms(self.deliver_within)),
             run_limit_ms: ms(self.run_limit),
             dry_run: self.dry_run,
-            cause: None,
+            cause: self.cause,
         };
         let body: Arc<[u8]> = encode(&request)?.into();
         let signature = (key.0.clone(), key.1.sign(&body));

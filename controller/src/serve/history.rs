@@ -217,7 +217,11 @@ impl History {
         })
     }
 
-    fn with<T>(
+    /// Works on the file; `what` is for the error.
+    ///
+    /// # Errors
+    /// When the file can't be used.
+    pub(super) fn with<T>(
         &self,
         what: &str,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,

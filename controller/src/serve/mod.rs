@@ -15,6 +15,7 @@ mod http;
 mod lead;
 mod metrics;
 mod parts;
+pub mod react;
 pub mod republish;
 mod scrape;
 mod session;
@@ -35,6 +36,7 @@ use self::history::{Bounds, Follow, History};
 use self::http::Shown;
 use self::lead::Lead;
 use self::parts::{Parts, Planned};
+use self::react::{Dispatcher, React};
 use self::republish::Republish;
 use self::watch::{SharedFleet, Watch};
 use crate::config::{Config, Print};
@@ -48,6 +50,16 @@ const SERIES_KEYS: [&str; 3] = [
     "serve.series_max",
     "serve.series_per_host_max",
     "serve.series_points",
+];
+
+/// What reactions depend on.
+const REACT_KEYS: [&str; 6] = [
+    "key_file",
+    "mail",
+    "webhook",
+    "reactions",
+    "maintenance",
+    "reaction",
 ];
 
 /// What the parts share.
@@ -164,6 +176,7 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
             &core.health,
         ));
     }
+    plan.extend(react_of(config, core, print(&REACT_KEYS))?);
     if let Some(listen) = serve.listen {
         let shown = Shown {
             health: core.health.clone(),
@@ -181,6 +194,23 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
         plan.push(Planned::task("http", print(&["serve.listen"]), http));
     }
     Ok(plan)
+}
+
+/// The part that reacts, where the config has reactions.
+fn react_of(config: &Config, core: &Core, print: Print) -> Result<Option<Planned>> {
+    if !config.react.has_reactions() {
+        return Ok(None);
+    }
+    let has_jobs = config.react.has_jobs();
+    let dispatcher = Dispatcher {
+        issuer: config.issuer.clone(),
+        key: has_jobs.then(|| config.signer()).transpose()?,
+        fleet: core.fleet.clone(),
+    };
+    let (history, leading) = (core.history.clone(), core.leading.subscribe());
+    let react = React::new(config.react.clone(), dispatcher, history, leading)?;
+    let planned = Planned::linked(react, print, config.broker()?, &core.health);
+    Ok(Some(planned))
 }
 
 impl Core {
