@@ -5,6 +5,7 @@ mod idle;
 mod limit;
 mod lvs;
 mod report;
+mod serve;
 mod tail;
 
 use std::io::Write;
@@ -31,6 +32,8 @@ enum Benchmark {
     Tail(TailArguments),
     /// The collector of virtual servers, against a bare netlink dump of the same table and against ipvsadm.
     Lvs(LvsArguments),
+    /// What one `muster serve` costs with N hosts that report every ten seconds: resident memory and CPU.
+    Serve(ServeArguments),
     /// What `lvs` runs in its guest.
     #[command(hide = true)]
     LvsInside {
@@ -125,6 +128,23 @@ pub(crate) struct LvsArguments {
     ratio_max: Option<f64>,
 }
 
+/// Options of `serve`.
+#[derive(clap::Args)]
+pub(crate) struct ServeArguments {
+    /// Number of hosts.
+    #[arg(long, default_value_t = 10_000)]
+    hosts: usize,
+    /// How long CPU is counted, in seconds.
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// Write the figures to this file, too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// End with exit code 1 if resident memory is above this many MiB.
+    #[arg(long)]
+    rss_mib_max: Option<f64>,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let ended = match Arguments::parse().benchmark {
@@ -132,6 +152,7 @@ async fn main() -> ExitCode {
         Benchmark::Idle(arguments) => idle::run(&arguments).await,
         Benchmark::Tail(arguments) => tail::run(&arguments).await,
         Benchmark::Lvs(arguments) => lvs::run(&arguments).await,
+        Benchmark::Serve(arguments) => serve::run(&arguments).await,
         Benchmark::LvsInside { what, rounds } => lvs::inside::run(what, rounds).map(|()| true),
         Benchmark::LimitAgents { uri, agents } => limit::serve(&uri, agents).await.map(|()| true),
     };

@@ -1,7 +1,10 @@
 //! `muster serve`: several of them, of which one leads; the fleet's hosts lost and back, each told once; the same history
 //! in all.
 
+mod prometheus;
 mod reload;
+mod stats;
+mod witness;
 
 use std::path::PathBuf;
 use std::time::Duration;

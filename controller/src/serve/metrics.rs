@@ -90,6 +90,11 @@ impl Collector for Scrape {
         for (name, help, samples) in families {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (labels, value) in samples {
+                if labels.is_empty() {
+                    // There is one of these, and an empty pair of braces is not for all readers.
+                    ConstGauge::new(value).encode(family)?;
+                    break;
+                }
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
         }

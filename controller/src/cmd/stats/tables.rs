@@ -15,6 +15,12 @@ use crate::series::{By, Figure, Group, Totals};
 /// Screens narrower than this get the columns that matter most.
 const WIDE: u16 = 110;
 
+/// Longest name that leaves room for one column more on those.
+const SHORT_NAME: usize = 26;
+
+/// A figure under the name of its row.
+type Named<'a> = (String, &'a Figure);
+
 /// A declared figure, for programs.
 #[derive(Debug, Serialize)]
 struct Listed {
@@ -138,41 +144,73 @@ fn text(groups: &[Group], by: Option<&str>, is_one: bool, now_ms: u64, style: &S
     parts.join("\n")
 }
 
-fn table(head: &str, rows: &[(String, &Figure)], now_ms: u64, style: &Style) -> String {
+/// Figures first, then states, which have words in place of numbers.
+fn table(head: &str, rows: &[Named<'_>], now_ms: u64, style: &Style) -> String {
+    let (states, numbers): (Vec<Named<'_>>, Vec<Named<'_>>) = rows
+        .iter()
+        .cloned()
+        .partition(|(_, figure)| !figure.states.is_empty());
+    let tables = [
+        number_table(head, &numbers, now_ms, style),
+        state_table(head, &states, style),
+    ];
+    tables.concat()
+}
+
+fn number_table(head: &str, rows: &[Named<'_>], now_ms: u64, style: &Style) -> String {
+    let longest = rows.iter().map(|(name, _)| name.chars().count()).max();
     let is_wide = style.width.is_none_or(|width| width >= WIDE);
-    let has_states = rows.iter().any(|(_, figure)| !figure.states.is_empty());
-    let mut heads = vec![Column::text(head)];
-    heads.extend(["SUM", "MEAN"].map(Column::number));
-    if is_wide {
-        heads.extend(["MIN", "P50"].map(Column::number));
-    }
-    heads.extend(["P95", "MAX", "OF"].map(Column::number));
-    if has_states {
-        heads.push(Column::text("STATES"));
-    }
-    let mut table = Table::new(heads);
+    let has_p95 = is_wide || longest.is_none_or(|longest| longest <= SHORT_NAME);
+    let columns: [(&str, bool, fn(&Figure) -> Option<f64>); 6] = [
+        ("SUM", true, |figure| figure.sum),
+        ("MEAN", true, |figure| figure.spread?.mean),
+        ("MIN", is_wide, |figure| Some(figure.spread?.min)),
+        ("P50", is_wide, |figure| Some(figure.spread?.p50)),
+        ("P95", has_p95, |figure| Some(figure.spread?.p95)),
+        ("MAX", true, |figure| Some(figure.spread?.max)),
+    ];
+    let columns = || columns.iter().filter(|(_, is_shown, _)| *is_shown);
+    let heads = columns().map(|(head, ..)| *head).chain(["OF"]);
+    let mut table = Table::new(
+        [Column::text(head)]
+            .into_iter()
+            .chain(heads.map(Column::number)),
+    );
     for (name, figure) in rows {
-        let show = |value: f64| show(figure.series, value, now_ms);
-        let maybe = |value: Option<f64>| Cell::from(value.map(show).unwrap_or_default());
-        let spread = figure.spread;
-        let mut cells = vec![
-            Cell::from(name),
-            maybe(figure.sum),
-            maybe(spread.and_then(|spread| spread.mean)),
-        ];
-        if is_wide {
-            cells.push(maybe(spread.map(|spread| spread.min)));
-            cells.push(maybe(spread.map(|spread| spread.p50)));
-        }
-        cells.push(maybe(spread.map(|spread| spread.p95)));
-        cells.push(maybe(spread.map(|spread| spread.max)));
-        cells.push(Cell::from(figure.count.to_string()));
-        if has_states {
-            cells.push(Cell::from(states(figure)));
-        }
-        table.row(cells);
+        let shown = columns().map(|(_, _, of)| {
+            let value = of(figure).map(|value| show(figure.series, value, now_ms));
+            Cell::from(value.unwrap_or_default())
+        });
+        let count = Cell::from(figure.count.to_string());
+        table.row([Cell::from(name)].into_iter().chain(shown).chain([count]));
     }
-    table.render(style)
+    if table.is_empty() {
+        String::new()
+    } else {
+        table.render(style)
+    }
+}
+
+fn state_table(head: &str, rows: &[Named<'_>], style: &Style) -> String {
+    let columns = [
+        Column::text(head),
+        Column::number("OF"),
+        Column::text("STATES"),
+    ];
+    let mut table = Table::new(columns);
+    for (name, figure) in rows {
+        let count = figure.count.to_string();
+        table.row([
+            Cell::from(name),
+            Cell::from(count),
+            Cell::from(states(figure)),
+        ]);
+    }
+    if table.is_empty() {
+        String::new()
+    } else {
+        table.render(style)
+    }
 }
 
 /// `12 up, 1 down`.
