@@ -74,7 +74,7 @@ pub(crate) async fn run(arguments: &ServeArguments) -> Result<bool> {
         .put_user("swarm", "swarm", "impersonator")
         .await?;
     management
-        .put_permissions(broker.vhost(), "swarm", ALL)
+        .put_permissions("swarm", broker.vhost(), ALL)
         .await?;
     let connection = broker::connect(&broker.uri("swarm", "swarm")).await?;
     let channel = connection.create_channel().await?;
