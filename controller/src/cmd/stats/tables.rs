@@ -18,6 +18,9 @@ const WIDE: u16 = 110;
 /// Longest name that leaves room for one column more on those.
 const SHORT_NAME: usize = 26;
 
+/// A number of a figure, where it has it.
+type Quantity = fn(&Figure) -> Option<f64>;
+
 /// A figure under the name of its row.
 type Named<'a> = (String, &'a Figure);
 
@@ -161,7 +164,7 @@ fn number_table(head: &str, rows: &[Named<'_>], now_ms: u64, style: &Style) -> S
     let longest = rows.iter().map(|(name, _)| name.chars().count()).max();
     let is_wide = style.width.is_none_or(|width| width >= WIDE);
     let has_p95 = is_wide || longest.is_none_or(|longest| longest <= SHORT_NAME);
-    let columns: [(&str, bool, fn(&Figure) -> Option<f64>); 6] = [
+    let columns: [(&str, bool, Quantity); 6] = [
         ("SUM", true, |figure| figure.sum),
         ("MEAN", true, |figure| figure.spread?.mean),
         ("MIN", is_wide, |figure| Some(figure.spread?.min)),
