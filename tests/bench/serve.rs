@@ -92,7 +92,10 @@ pub(crate) async fn run(arguments: &ServeArguments) -> Result<bool> {
     say(&figures.to_string());
     keep(arguments.json.as_ref(), &figures)?;
     serve.terminate(Duration::from_secs(30)).await?;
-    let rss = figures["rss_mib"].as_f64().unwrap_or(f64::MAX);
+    let rss = figures
+        .get("rss_mib")
+        .and_then(Value::as_f64)
+        .unwrap_or(f64::MAX);
     Ok(arguments.rss_mib_max.is_none_or(|max| rss <= max))
 }
 
