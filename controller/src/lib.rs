@@ -4,6 +4,7 @@
 //! at most one error. What a command does stands in its own file under `cmd/`.
 
 pub mod admin;
+pub mod bridge;
 pub mod cli;
 pub mod cmd;
 pub mod config;

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use self::rules::{BORDERS, LINES_MAX, LONG, check, is_within};
 
 /// Places of the house that rules name and nobody has built yet.
-const NOT_BUILT: &[&str] = &["controller/src/bridge"];
+const NOT_BUILT: &[&str] = &[];
 
 /// Not ours: what cargo builds, and git's own.
 const NOT_SOURCE: &[&str] = &["target", ".git", "proto/fuzz/target"];

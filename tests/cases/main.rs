@@ -10,6 +10,7 @@
 
 mod agent;
 mod architecture;
+mod bridges;
 mod chaos;
 mod cli;
 mod harness;

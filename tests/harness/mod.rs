@@ -11,6 +11,7 @@ pub mod management;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod sinks;
 pub mod systemd;
 pub mod uml;
 

@@ -4,6 +4,7 @@
 //! line in the help; the order of the rows is the order in the help.
 
 mod actions;
+mod bridge;
 mod broker;
 mod collect;
 mod completions;
@@ -86,6 +87,10 @@ pub static COMMANDS: &[Spec] = &[
     ),
     spec::<silence::List>(&["silence", "list"], "The silences that hold now"),
     spec::<silence::Remove>(&["silence", "remove"], "End a silence"),
+    spec::<bridge::Bridge>(
+        &["bridge"],
+        "Run one bridge of the config by itself, as a daemon",
+    ),
     spec::<actions::Actions>(
         &["actions"],
         "What jobs can do: the actions, their arguments and effects",

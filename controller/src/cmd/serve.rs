@@ -99,6 +99,13 @@ async fn check(context: &Context) -> Result<Exit> {
     let state_dir = &context.config.serve.state_dir;
     writable(state_dir)?;
     context.note(&format!("good: {} can be written", state_dir.display()));
+    for bridge in &context.config.bridges {
+        let (kind, to) = (bridge.spec.kind, &bridge.address);
+        context.note(&format!(
+            "good: the bridge {} to {kind} at {to}",
+            bridge.name
+        ));
+    }
     let session = Session::open(broker, "muster serve --check")
         .await
         .map_err(|error| ending(Exit::NoBroker, error.to_string()))?;

@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
+use super::bridges::board::Board;
 use super::gather::SharedSeries;
 use super::health::Health;
 use super::history::History;
@@ -37,6 +38,7 @@ pub(crate) struct Shown {
     pub(crate) fleet: SharedFleet,
     pub(crate) history: History,
     pub(crate) series: SharedSeries,
+    pub(crate) bridges: Board,
 }
 
 /// Serves for ever. A port that can't be had is a warning, and is tried again.

@@ -30,6 +30,7 @@ pub(crate) fn text(shown: &Shown) -> Result<String> {
         shown: shown.clone(),
         events: shown.history.count()?,
     }));
+    registry.register_collector(Box::new(shown.bridges.clone()));
     let mut text = String::with_capacity(64 << 10);
     text::encode(&mut text, &registry)?;
     // The figures come after these.

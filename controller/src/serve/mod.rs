@@ -6,6 +6,7 @@
 //! good order and started again; the others don't notice.
 
 mod books;
+pub mod bridges;
 pub mod config;
 mod fleet;
 mod gather;
@@ -30,6 +31,8 @@ use tokio::sync::{mpsc, watch as value};
 use tokio_util::sync::CancellationToken;
 
 use self::books::Books;
+use self::bridges::Bridge;
+use self::bridges::board::Board;
 use self::gather::{Gather, SharedSeries};
 use self::health::Health;
 use self::history::{Bounds, Follow, History};
@@ -71,6 +74,7 @@ struct Core {
     history: History,
     fleet: SharedFleet,
     series: SharedSeries,
+    bridges: Board,
 }
 
 /// Serves until `stop`, or until a part fails in a way that it can't mend. `ready` is called once all parts have begun;
@@ -156,12 +160,8 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
         Planned::linked(watch, print(&[]), broker, &core.health),
     ];
     if let Some(part) = Republish::new(config.republish.clone(), &core.state_dir) {
-        plan.push(Planned::linked(
-            part,
-            print(&["republish"]),
-            broker,
-            &core.health,
-        ));
+        let print = print(&["republish"]);
+        plan.push(Planned::linked(part, print, broker, &core.health));
     }
     if serve.series.series_max > 0 {
         let gather = Gather {
@@ -169,14 +169,11 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
             bounds: serve.series,
             issuer: config.issuer.clone(),
         };
-        plan.push(Planned::linked(
-            gather,
-            print(&SERIES_KEYS),
-            broker,
-            &core.health,
-        ));
+        let print = print(&SERIES_KEYS);
+        plan.push(Planned::linked(gather, print, broker, &core.health));
     }
     plan.extend(react_of(config, core, print(&REACT_KEYS))?);
+    plan.extend(bridges(config, core)?);
     if let Some(listen) = serve.listen {
         let shown = Shown {
             health: core.health.clone(),
@@ -184,6 +181,7 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
             fleet: core.fleet.clone(),
             history: core.history.clone(),
             series: core.series.clone(),
+            bridges: core.bridges.clone(),
         };
         let http = async move |stop: CancellationToken| {
             tokio::select! {
@@ -213,6 +211,20 @@ fn react_of(config: &Config, core: &Core, print: Print) -> Result<Option<Planned
     Ok(Some(planned))
 }
 
+/// A part for each bridge.
+fn bridges(config: &Config, core: &Core) -> Result<Vec<Planned>> {
+    let broker = config.broker()?;
+    let names: Vec<&str> = config.bridges.iter().map(|one| one.name.as_str()).collect();
+    core.bridges.keep(&names);
+    let planned = config.bridges.iter().map(|bridge| {
+        let key = format!("bridge.{}", bridge.name);
+        let print = config.print_of(&[&EVERYWHERE, [key.as_str()].as_slice()].concat());
+        let part = Bridge::new(bridge, &core.bridges, &core.health);
+        Planned::linked(part, print, broker, &core.health)
+    });
+    Ok(planned.collect())
+}
+
 impl Core {
     fn open(config: &Config, health: Health) -> Result<Self> {
         let state_dir = config.serve.state_dir.clone();
@@ -225,6 +237,7 @@ impl Core {
             history: History::open(&state_dir)?,
             fleet: SharedFleet::default(),
             series: SharedSeries::new(config.serve.series),
+            bridges: Board::default(),
             state_dir,
         })
     }
