@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use muster_agent::collect::COLLECTORS;
 use muster_agent::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -97,9 +98,16 @@ public_key = "{public_key}"
 [[policy]]
 key = "bench"
 actions = ["*"]
-[collect.host]
-enabled = false
-"#,
+{collectors}"#,
         state_dir = state_dir.display(),
+        collectors = collectors_off(),
     )
+}
+
+/// Every collector there is, switched off.
+fn collectors_off() -> String {
+    COLLECTORS
+        .iter()
+        .map(|spec| format!("[collect.{}]\nenabled = false\n", spec.name))
+        .collect()
 }
