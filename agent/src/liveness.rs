@@ -94,6 +94,7 @@ impl Liveness {
             key_id,
             signature,
             body,
+            transient,
             acker,
             ..
         } = message;
@@ -103,6 +104,7 @@ impl Liveness {
                 body,
                 key_id,
                 signature,
+                transient,
                 acker: Arc::new(Settle(acker)),
             })
             .await

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::outbox::{OutboxCounters, OutboxPublisher};
 pub(crate) use self::snapshots::{Snapshot, Snapshots};
-use crate::job::{Handed, ReplyWire};
+use crate::job::ReplyWire;
 use crate::state::OutMessage;
 
 /// The session that takes messages now; `None` while there is none, or the broker has blocked it.
@@ -57,6 +57,14 @@ pub(crate) fn outgoing(message: OutMessage) -> Outgoing {
 pub(crate) struct Wire(pub(crate) Link);
 
 impl ReplyWire for Wire {
+    fn publish_ahead_of_ack(&self, message: &OutMessage) -> bool {
+        let sent = self.0.publish_ahead_of_ack(&outgoing(message.clone()));
+        if let Err(error) = &sent {
+            tracing::debug!(%error, "an answer waits for the broker");
+        }
+        sent.is_ok()
+    }
+
     fn up(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if next_session(&mut self.0.status()).await.is_none() {
@@ -65,13 +73,9 @@ impl ReplyWire for Wire {
         })
     }
 
-    fn publish(
-        &self,
-        message: OutMessage,
-        handed: Option<Handed>,
-    ) -> BoxFuture<'_, Result<(), String>> {
+    fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
-            match self.0.publish_then(outgoing(message), handed).await {
+            match self.0.publish(outgoing(message)).await {
                 Ok(Receipt::Confirmed) => Ok(()),
                 Ok(Receipt::Returned { reason }) => Err(reason),
                 Ok(Receipt::Refused) => Err("the broker refused it".to_owned()),

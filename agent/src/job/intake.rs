@@ -14,7 +14,7 @@ use super::registry::Live;
 use super::replies::AckSlot;
 use super::run_one::{StopWhy, Stopper};
 use super::runner::Runner;
-use super::{Acknowledge, Delivery, JobCounters, Refusal, Signed, Verified, verify};
+use super::{Delivery, JobCounters, Refusal, Signed, Verified, verify};
 use crate::action::{Action, JobWhere, Lane, Question};
 use crate::state::{Begun, JobStage, NewEvent, NewJob, StateError};
 
@@ -53,7 +53,7 @@ impl Runner {
                 // A job that was taken and comes again past its deadline, or after labels or policy have changed, has
                 // its own end. A forgery has no say in this.
                 if is_signed(&reason) && self.is_known(job).await {
-                    return self.take_again(job, delivery.acker).await;
+                    return self.take_again(job, delivery.slot()).await;
                 }
                 tracing::info!(%job, ?outcome, code = ?reason.code, why = reason.message, "refused a job");
                 let expired = outcome == Outcome::DeliveryExpired;
@@ -68,7 +68,7 @@ impl Runner {
                     End::of(outcome, reason),
                     received_at_ms,
                     dry_run,
-                    delivery.acker,
+                    delivery.slot(),
                 );
             }
         }
@@ -78,17 +78,24 @@ impl Runner {
         let Verified { request, spec } = verified;
         let (job, dry_run) = (request.id, request.dry_run);
         if self.is_in_hand(job) {
-            return self.take_again(job, delivery.acker).await;
+            return self.take_again(job, delivery.slot()).await;
         }
         let (action, lane) = match self.admit(&request, spec) {
             Ok(found) => found,
             Err(_) if self.is_known(job).await => {
-                return self.take_again(job, delivery.acker).await;
+                return self.take_again(job, delivery.slot()).await;
             }
             Err(reason) => {
                 JobCounters::count(&self.counters.refused);
                 let end = End::of(Outcome::Rejected, reason);
-                return self.answer(Some(job), job, end, received_at_ms, dry_run, delivery.acker);
+                return self.answer(
+                    Some(job),
+                    job,
+                    end,
+                    received_at_ms,
+                    dry_run,
+                    delivery.slot(),
+                );
             }
         };
         let starts = self.registry.has_place(lane);
@@ -138,16 +145,16 @@ impl Runner {
     /// Takes a job that only reads: its delivery is acknowledged with its answer. `false` where it is not to be run.
     fn take_read(&mut self, live: &mut Live, delivery: Delivery) -> bool {
         let (job, dry_run) = (live.request.id, live.request.dry_run);
-        let (at_ms, acker) = (live.received_at_ms, delivery.acker);
+        let (at_ms, slot) = (live.received_at_ms, delivery.slot());
         if self.registry.cancelled_ahead.contains(job) {
-            self.answer(Some(job), job, cancelled_ahead(), at_ms, dry_run, acker);
+            self.answer(Some(job), job, cancelled_ahead(), at_ms, dry_run, slot);
             return false;
         }
         if !self.registry.has_room(live.lane) {
-            self.refuse_busy(job, at_ms, dry_run, acker);
+            self.refuse_busy(job, at_ms, dry_run, slot);
             return false;
         }
-        live.slot = Some(AckSlot::new(acker));
+        live.slot = Some(slot);
         true
     }
 
@@ -157,12 +164,13 @@ impl Runner {
             (live.request.id, live.received_at_ms, live.request.dry_run);
         if !self.registry.has_room(live.lane) {
             if self.is_known(job).await {
-                self.take_again(job, delivery.acker).await;
+                self.take_again(job, delivery.slot()).await;
             } else {
-                self.refuse_busy(job, received_at_ms, dry_run, delivery.acker);
+                self.refuse_busy(job, received_at_ms, dry_run, delivery.slot());
             }
             return false;
         }
+        let slot = delivery.slot();
         let new = NewJob {
             id: job,
             action: live.spec.name.to_owned(),
@@ -176,10 +184,10 @@ impl Runner {
         };
         match self.state.begin_job(new).await {
             Ok(Begun::New) => {
-                delivery.acker.ack().await;
+                slot.get().ack().await;
                 return true;
             }
-            Ok(Begun::Known(_)) => self.take_again(job, delivery.acker).await,
+            Ok(Begun::Known(_)) => self.take_again(job, slot).await,
             Ok(Begun::CancelledAhead) => {
                 let times = Times {
                     received_at_ms,
@@ -187,14 +195,14 @@ impl Runner {
                     finished_at_ms: self.now_ms(),
                 };
                 self.commit(job, cancelled_ahead(), times, dry_run).await;
-                delivery.acker.ack().await;
+                slot.get().ack().await;
             }
-            Ok(Begun::Full) => self.refuse_busy(job, received_at_ms, dry_run, delivery.acker),
+            Ok(Begun::Full) => self.refuse_busy(job, received_at_ms, dry_run, slot),
             Ok(Begun::Lost) => {
                 JobCounters::count(&self.counters.not_recorded);
                 let why = "it was not run: the agent's record of earlier jobs was damaged, so whether it was run before is not known; send it again as a new job";
                 let end = End::of(Outcome::Rejected, Reason::new(ReasonCode::NotRecorded, why));
-                self.answer(Some(job), job, end, received_at_ms, dry_run, delivery.acker);
+                self.answer(Some(job), job, end, received_at_ms, dry_run, slot);
             }
             // Not answered: the broker delivers it again to the next run.
             Err(StateError::Closed) => {}
@@ -208,7 +216,7 @@ impl Runner {
                     End::of(Outcome::Rejected, reason),
                     received_at_ms,
                     dry_run,
-                    delivery.acker,
+                    slot,
                 );
             }
         }
@@ -216,7 +224,7 @@ impl Runner {
     }
 
     /// A job that is in hand or was done comes again: it is acknowledged, now or with its answer, and nothing is run.
-    async fn take_again(&mut self, job: JobId, acker: Arc<dyn Acknowledge>) {
+    async fn take_again(&mut self, job: JobId, again: AckSlot) {
         JobCounters::count(&self.counters.duplicates);
         tracing::debug!(%job, "a job came again");
         let slot = self
@@ -225,15 +233,18 @@ impl Runner {
             .get(&job)
             .and_then(|live| live.slot.as_ref())
             .or_else(|| self.replies.slot(job));
-        match slot {
-            Some(slot) => slot.replace(acker),
-            None => acker.ack().await,
+        if let Some(slot) = slot {
+            return slot.replace(again.get());
+        }
+        if !self.replies.send_again(job, again.clone()) {
+            again.get().ack().await;
         }
     }
 
     fn is_in_hand(&self, job: JobId) -> bool {
         self.registry.jobs.contains_key(&job)
             || self.replies.slot(job).is_some()
+            || self.replies.has_sent(job)
             || self.registry.answered.contains(job)
     }
 
@@ -242,13 +253,7 @@ impl Runner {
             || matches!(self.state.job(job).await, Ok(Some(record)) if record.stage != JobStage::CancelledAhead)
     }
 
-    fn refuse_busy(
-        &mut self,
-        job: JobId,
-        received_at_ms: u64,
-        dry_run: bool,
-        acker: Arc<dyn Acknowledge>,
-    ) {
+    fn refuse_busy(&mut self, job: JobId, received_at_ms: u64, dry_run: bool, slot: AckSlot) {
         JobCounters::count(&self.counters.busy);
         let message = format!(
             "the agent has as many jobs as it may hold ({} run, {} wait); send it again later",
@@ -256,7 +261,7 @@ impl Runner {
             self.registry.queue.len()
         );
         let end = End::of(Outcome::Rejected, Reason::new(ReasonCode::Busy, message));
-        self.answer(None, job, end, received_at_ms, dry_run, acker);
+        self.answer(None, job, end, received_at_ms, dry_run, slot);
     }
 
     /// Answers from memory; the delivery is acknowledged when the broker has the answer. `verified` is the job's id
@@ -268,7 +273,7 @@ impl Runner {
         end: End,
         received_at_ms: u64,
         dry_run: bool,
-        acker: Arc<dyn Acknowledge>,
+        slot: AckSlot,
     ) {
         let times = Times {
             received_at_ms,
@@ -277,7 +282,7 @@ impl Runner {
         };
         let result = answer::result(job, &self.host, end, times, dry_run);
         if let Some(message) = answer::message(&result) {
-            self.replies.send(verified, message, AckSlot::new(acker));
+            self.replies.send(verified, message, slot);
         }
     }
 
@@ -332,7 +337,7 @@ impl Runner {
                 JobWhere::Queued
             });
         }
-        if self.replies.slot(job).is_some() || self.registry.answered.contains(job) {
+        if self.is_in_hand(job) {
             return Ok(JobWhere::Finished(None));
         }
         let record = self

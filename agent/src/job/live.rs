@@ -89,7 +89,7 @@ fn message(kind: Kind, routing_key: String, job: JobId, at_ms: u64, body: Vec<u8
 /// Sends acks and output in their order, each once: what gets lost is made up for by the result.
 pub(super) async fn send(wire: Arc<dyn ReplyWire>, mut messages: mpsc::Receiver<OutMessage>) {
     while let Some(message) = messages.recv().await {
-        if let Err(why) = wire.publish(message, None).await {
+        if let Err(why) = wire.publish(message).await {
             tracing::debug!(why, "an ack or a piece of output was not confirmed");
         }
     }

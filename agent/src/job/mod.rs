@@ -36,6 +36,7 @@ pub use policy::{Access, AccessError, Globs, Key, KeySection, PolicySection};
 pub use runner::{Runner, RunnerConfig};
 pub use verify::{Refusal, Signed, Verified, verify};
 
+use self::replies::AckSlot;
 use crate::state::OutMessage;
 
 /// Jobs that run at the same time where the config does not say.
@@ -108,25 +109,29 @@ pub struct Delivery {
     pub key_id: Option<String>,
     /// The header that holds the signature.
     pub signature: Option<String>,
+    /// Whether the broker forgets it when it goes, and its sender sends it again.
+    pub transient: bool,
     /// Settles it.
     pub acker: Arc<dyn Acknowledge>,
 }
 
-/// What is done when a message has been handed to the connection.
-pub type Handed = Box<dyn FnOnce() + Send>;
+impl Delivery {
+    fn slot(&self) -> AckSlot {
+        AckSlot::new(Arc::clone(&self.acker), self.transient)
+    }
+}
 
 /// Carries answers that are not in the outbox.
 pub trait ReplyWire: Send + Sync {
     /// Returns when a session with the broker is up (at once if it is).
     fn up(&self) -> BoxFuture<'_, ()>;
 
-    /// Publishes; `Ok` when the broker has confirmed it. The caller tries again after an error. `handed` is called when
-    /// the message has been handed to the connection, before it is confirmed.
-    fn publish(
-        &self,
-        message: OutMessage,
-        handed: Option<Handed>,
-    ) -> BoxFuture<'_, Result<(), String>>;
+    /// Publishes on the channel that deliveries come by, so that what is acknowledged afterwards is acknowledged behind
+    /// it; nobody tells what became of it. `false` where it was not handed to the connection.
+    fn publish_ahead_of_ack(&self, message: &OutMessage) -> bool;
+
+    /// Publishes; `Ok` when the broker has confirmed it. The caller tries again after an error.
+    fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>>;
 }
 
 macro_rules! counters {

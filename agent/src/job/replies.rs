@@ -1,8 +1,11 @@
-//! Answers that are kept in memory alone: published until the broker has them. The delivery of a small one is
-//! acknowledged in one write with it, so that a crash loses both and the broker delivers the job again; that of a large
-//! one when the broker has confirmed it. It must not know what the answers say.
+//! Answers that are kept in memory alone: published until the broker has them, then their delivery is acknowledged.
+//! After a crash the broker delivers the job again. It must not know what the answers say.
+//!
+//! Most answers are small, and to jobs that the broker itself would forget: those are sent ahead of their delivery's
+//! acknowledgement on the same channel, and no confirm is asked for. A broker that has the acknowledgement has the
+//! answer; one that has not delivers the job again, and gets the same answer. Confirms would cost both a quarter more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,38 +13,48 @@ use futures_util::FutureExt;
 use muster_proto::id::JobId;
 use tokio::task::JoinSet;
 
-use super::{Acknowledge, Handed, JobCounters, ReplyWire};
+use super::{Acknowledge, JobCounters, ReplyWire};
 use crate::state::OutMessage;
 
 /// Answers that wait for the broker at the most. More deliveries are not taken from the queue meanwhile; the prefetch
 /// keeps their number below this, too.
 pub(super) const PENDING_MAX: usize = 1024;
 
-/// Largest answer that is acknowledged in one write with it: it fits one frame, and many fit the connection's buffer.
-const ONE_WRITE_BYTES_MAX: usize = 4096;
+/// Largest answer that is sent ahead of its acknowledgement: it fits one frame, and many fit the connection's buffer.
+const AHEAD_BYTES_MAX: usize = 4096;
+
+/// Bytes of answers that were sent so and are kept, should their delivery come again; of one that is not there any more
+/// the job is read again.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Pause before an answer that was not confirmed is published again.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
 
-/// A delivery's acker, until it is used. A job that is delivered again while it is in hand brings a new one.
+/// A delivery's acker. A job that is delivered again while it is in hand brings a new one.
 #[derive(Clone)]
-pub(super) struct AckSlot(Arc<Mutex<Option<Arc<dyn Acknowledge>>>>);
+pub(super) struct AckSlot {
+    acker: Arc<Mutex<Arc<dyn Acknowledge>>>,
+    /// Whether the broker forgets the delivery when it goes, and the job's sender sends it again.
+    transient: bool,
+}
 
 impl AckSlot {
-    pub(super) fn new(acker: Arc<dyn Acknowledge>) -> Self {
-        Self(Arc::new(Mutex::new(Some(acker))))
+    pub(super) fn new(acker: Arc<dyn Acknowledge>, transient: bool) -> Self {
+        Self {
+            acker: Arc::new(Mutex::new(acker)),
+            transient,
+        }
     }
 
     pub(super) fn replace(&self, acker: Arc<dyn Acknowledge>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(acker);
+        *self.acker.lock().unwrap_or_else(PoisonError::into_inner) = acker;
     }
 
-    /// Acknowledges the delivery, once. Handing it to the connection takes no time.
-    pub(super) fn ack(&self) {
-        let acker = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(acker) = acker {
-            acker.ack().now_or_never();
-        }
+    pub(super) fn get(&self) -> Arc<dyn Acknowledge> {
+        self.acker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -51,6 +64,9 @@ pub(super) struct Replies {
     counters: Arc<JobCounters>,
     slots: HashMap<JobId, AckSlot>,
     tasks: JoinSet<Option<JobId>>,
+    /// The last answers that were sent ahead of their acknowledgement, oldest first.
+    kept: VecDeque<(JobId, OutMessage)>,
+    kept_bytes: usize,
 }
 
 impl Replies {
@@ -60,6 +76,8 @@ impl Replies {
             counters,
             slots: HashMap::new(),
             tasks: JoinSet::new(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
         }
     }
 
@@ -76,29 +94,63 @@ impl Replies {
         self.slots.get(&job)
     }
 
-    /// Publishes `message` until it is confirmed, and acknowledges the delivery with it. `job` is given where the delivery was
+    /// Whether a job's answer was sent and is still kept.
+    pub(super) fn has_sent(&self, job: JobId) -> bool {
+        self.kept.iter().any(|(kept, _)| *kept == job)
+    }
+
+    /// Sends the answer that is kept of `job` once more, for a delivery that came again; `false` where there is none.
+    pub(super) fn send_again(&mut self, job: JobId, slot: AckSlot) -> bool {
+        let kept = self.kept.iter().find(|(kept, _)| *kept == job);
+        let Some(message) = kept.map(|(_, message)| message.clone()) else {
+            return false;
+        };
+        JobCounters::count(&self.counters.resent);
+        self.send(Some(job), message, slot);
+        true
+    }
+
+    fn keep(&mut self, job: JobId, message: OutMessage) {
+        if self.has_sent(job) {
+            return;
+        }
+        self.kept_bytes += message.body.len();
+        self.kept.push_back((job, message));
+        while self.kept_bytes > KEPT_BYTES_MAX
+            && let Some((_, oldest)) = self.kept.pop_front()
+        {
+            self.kept_bytes -= oldest.body.len();
+        }
+    }
+
+    /// Publishes `message` and acknowledges the delivery: behind it where that is enough, or else when it is confirmed,
+    /// for which it is published until then. `job` is given where the delivery was
     /// verified, so that one that comes again finds its slot; a forgery must not pass for the job whose id it bears.
     pub(super) fn send(&mut self, job: Option<JobId>, message: OutMessage, slot: AckSlot) {
+        let ahead = slot.transient && message.body.len() <= AHEAD_BYTES_MAX;
+        if ahead && self.wire.publish_ahead_of_ack(&message) {
+            // Handing it to the connection takes no time.
+            slot.get().ack().now_or_never();
+            if let Some(job) = job {
+                self.keep(job, message);
+            }
+            return;
+        }
         if let Some(job) = job {
             self.slots.insert(job, slot.clone());
         }
         let (wire, counters) = (self.wire.clone(), self.counters.clone());
-        let one_write = message.body.len() <= ONE_WRITE_BYTES_MAX;
         self.tasks.spawn(async move {
             loop {
                 wire.up().await;
-                let acked = slot.clone();
-                let ack: Handed = Box::new(move || acked.ack());
-                let handed = one_write.then_some(ack);
-                match wire.publish(message.clone(), handed).await {
+                match wire.publish(message.clone()).await {
                     Ok(()) => break,
                     Err(why) => tracing::debug!(why, "answer not confirmed, sending it again"),
                 }
                 JobCounters::count(&counters.resent);
                 tokio::time::sleep(RESEND_AFTER).await;
             }
-            // A large one's, or that of one which came again meanwhile.
-            slot.ack();
+            slot.get().ack().await;
             job
         });
     }

@@ -79,20 +79,22 @@ impl ReplyWire for Broker {
         })
     }
 
-    fn publish(
-        &self,
-        message: OutMessage,
-        handed: Option<Handed>,
-    ) -> BoxFuture<'_, Result<(), String>> {
+    fn publish_ahead_of_ack(&self, message: &OutMessage) -> bool {
+        if !*self.up.borrow() {
+            return false;
+        }
+        self.log.say(format!("ahead {}", message.kind.wire_name()));
+        self.messages.lock().unwrap().push(message.clone());
+        true
+    }
+
+    fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             if !*self.up.borrow() {
                 return Err("down".to_owned());
             }
             self.log
                 .say(format!("publish {}", message.kind.wire_name()));
-            if let Some(handed) = handed {
-                handed();
-            }
             self.messages.lock().unwrap().push(message);
             if self.deaf.load(Ordering::SeqCst) {
                 Err("no confirm".to_owned())
@@ -341,11 +343,29 @@ impl Rig {
     }
 
     async fn deliver_raw(&self, body: Vec<u8>, signature: Option<String>, tag: &str) {
+        self.deliver_with(body, signature, tag, false).await;
+    }
+
+    /// As one that the broker forgets when it goes.
+    async fn deliver_transient(&self, request: &JobRequest, tag: &str) {
+        let body = envelope::encode(request).unwrap();
+        let signature = signer().sign(&body).to_string();
+        self.deliver_with(body, Some(signature), tag, true).await;
+    }
+
+    async fn deliver_with(
+        &self,
+        body: Vec<u8>,
+        signature: Option<String>,
+        tag: &str,
+        transient: bool,
+    ) {
         let delivery = Delivery {
             kind: Kind::Job.wire_name().to_owned(),
             body,
             key_id: Some("ops".to_owned()),
             signature,
+            transient,
             acker: Arc::new(Tag(self.log.clone(), tag.to_owned())),
         };
         assert!(

@@ -6,6 +6,7 @@
 //!
 //! The library's automatic recovery is off: it gives up after sixteen tries, and was seen connected but deaf.
 
+mod ahead;
 pub mod backoff;
 mod channels;
 mod config;
@@ -24,7 +25,6 @@ mod tls;
 mod url;
 
 pub use backoff::Backoff;
-pub use channels::Channels;
 pub use config::{BrokerConfig, ConfigError, RawBroker};
 pub use deliver::{Acker, Deliveries};
 pub use error::{Ended, OpenError, PublishError, SetupError};

@@ -91,6 +91,8 @@ pub struct Incoming {
     pub routing_key: String,
     /// Whether it was delivered before.
     pub redelivered: bool,
+    /// Whether it is lost when the broker goes: its sender sends it again.
+    pub transient: bool,
     /// Which key its signature claims.
     pub key_id: Option<String>,
     /// Its signature, as text.
@@ -163,6 +165,7 @@ impl Incoming {
             exchange: delivery.exchange.into(),
             routing_key: delivery.routing_key.into(),
             redelivered: delivery.redelivered,
+            transient: *properties.delivery_mode() == Some(TRANSIENT),
             body: delivery.data,
             acker,
         }

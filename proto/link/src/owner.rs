@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::channels::Channels;
 use crate::config::BrokerConfig;
 use crate::deliver::Deliveries;
 use crate::error::{PublishError, SetupError};
@@ -168,6 +167,19 @@ impl Link {
             .await;
     }
 
+    /// Publishes as [`Session::publish_ahead_of_ack`] does.
+    ///
+    /// # Errors
+    /// As there; [`PublishError::Down`] when there is no session.
+    pub fn publish_ahead_of_ack(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
+        match &*self.current.borrow() {
+            Some(session) => session.publish_ahead_of_ack(outgoing),
+            None => Err(PublishError::Down {
+                why: self.why_down(),
+            }),
+        }
+    }
+
     fn why_down(&self) -> String {
         match &*self.status.borrow() {
             LinkStatus::Down { why, .. } => why.clone(),
@@ -221,8 +233,7 @@ impl Owner {
 
     /// From connecting to the end; returns why it ended.
     async fn one_session(&mut self) -> String {
-        let opened = Session::open_with(&self.config, &self.name, Channels::One).await;
-        let session = match opened {
+        let session = match Session::open(&self.config, &self.name).await {
             Ok(session) => Arc::new(session),
             Err(error) => return error.to_string(),
         };

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::channels::{Channels, open_channels};
+use crate::channels::open_channels;
 use crate::config::BrokerConfig;
 use crate::connect::{Socket, connect};
 use crate::deliver::{self, Deliveries};
@@ -31,9 +31,10 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 ///
 /// Whatever fails on it ends all of it; [`Session::closed`] says why. Dropping it breaks the connection at once.
 pub struct Session {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     connection: Connection,
-    control: Channel,
+    pub(crate) control: Channel,
+    pub(crate) user: ShortString,
     /// Whether the control channel has a consumer already; a second one needs a channel of its own.
     control_consumes: AtomicBool,
     publishes: mpsc::Sender<Request>,
@@ -82,18 +83,6 @@ impl Session {
     /// # Errors
     /// When none of them lets us in within `connect_timeout`; the error is the last one's.
     pub async fn open(config: &BrokerConfig, name: &str) -> Result<Self, OpenError> {
-        Self::open_with(config, name, Channels::Apart).await
-    }
-
-    /// As [`Session::open`], with the caller's choice of channels.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn open_with(
-        config: &BrokerConfig,
-        name: &str,
-        channels: Channels,
-    ) -> Result<Self, OpenError> {
         let urls = config.urls();
         let start = usize::try_from(stamp::random_u64() % urls.len().max(1) as u64).unwrap_or(0);
         let mut last = OpenError::Other {
@@ -104,8 +93,7 @@ impl Session {
             let deadline = Instant::now() + config.connect_timeout;
             last = match connect(config, url, name, deadline).await {
                 Ok((connection, socket)) => {
-                    let at = url.address();
-                    match Self::set_up(config, at, connection, socket, channels, deadline).await {
+                    match Self::set_up(config, url.address(), connection, socket, deadline).await {
                         Ok(session) => return Ok(session),
                         Err(error) => error,
                     }
@@ -121,12 +109,11 @@ impl Session {
         at: String,
         connection: Connection,
         socket: Socket,
-        channels: Channels,
         deadline: Instant,
     ) -> Result<Self, OpenError> {
         // There must be one listener and no more: each event goes to one of them.
         let events = Box::pin(connection.events_listener());
-        let channels = open_channels(&connection, channels);
+        let channels = open_channels(&connection);
         let other = |why: String| OpenError::Other {
             at: at.clone(),
             why,
@@ -155,7 +142,7 @@ impl Session {
             publish,
             status,
             Arc::clone(&shared),
-            user,
+            user.clone(),
             config.confirm_timeout,
         );
         let mut tasks = JoinSet::new();
@@ -164,6 +151,7 @@ impl Session {
             shared,
             connection,
             control,
+            user,
             control_consumes: AtomicBool::new(false),
             publishes,
             confirm_timeout: config.confirm_timeout,
@@ -184,8 +172,8 @@ impl Session {
         self.publish_then(outgoing, None).await
     }
 
-    /// As [`Session::publish`]; `handed` is called when the message was handed to the connection. What is acknowledged
-    /// then goes out in one write with the message, on a session with one channel.
+    /// As [`Session::publish`]; `handed` is called when the message was handed to the connection, so that the next one
+    /// goes out behind it.
     ///
     /// # Errors
     /// As there; `handed` may have been called.
