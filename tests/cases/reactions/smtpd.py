@@ -34,7 +34,7 @@ class Handler:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "text": envelope.content.decode("utf-8", "replace"),
-            "user": session.login_data,
+            "user": session.auth_data,
             "tls": session.ssl is not None or MODE == "tls",
         }
         with open(FILE, "a") as file:
