@@ -149,8 +149,9 @@ async fn what_the_hosts_measured_is_in_a_zabbix_proxy_and_what_it_refuses_is_cou
         "{failed} of {least}"
     );
     let log = serve.process.stderr();
+    // The first of them, at once; which those are is the agents' doing.
     assert!(
-        log.contains("the sink did not want") && log.contains(&hosts[1]),
+        log.contains("the sink did not want") && hosts.iter().any(|host| log.contains(host)),
         "{log}"
     );
 

@@ -70,15 +70,20 @@ async fn figures_add_up_over_hosts_and_labels_once_and_while_watched() -> Result
         "-o",
         "ndjson",
     ];
-    let loopback = fleet.muster.succeed(&loopback).await?.json_lines()?;
-    let lo = loopback
-        .iter()
-        .find(|group| group["group"] == "lo")
-        .context("lo")?;
-    assert_eq!(
-        figure(lo, "interface.rx_bytes").context("its bytes")?["rate"],
-        "per_s"
-    );
+    // An agent's first snapshot has no rates yet.
+    eventually_within("the loopback's rate", LIMIT, async || {
+        let output = fleet.muster.succeed(&loopback).await;
+        let groups = output
+            .and_then(|output| output.json_lines())
+            .map_err(|error| format!("{error:#}"))?;
+        let lo = groups.iter().find(|group| group["group"] == "lo");
+        let bytes = lo.and_then(|lo| figure(lo, "interface.rx_bytes"));
+        bytes
+            .is_some_and(|bytes| bytes["rate"] == "per_s")
+            .then_some(())
+            .ok_or_else(|| format!("{groups:?}"))
+    })
+    .await?;
 
     // What there is not is said, with where to look.
     let bad = fleet
