@@ -178,7 +178,8 @@ async fn a_sink_that_is_down_slow_or_full_delays_no_other_and_is_counted() -> Re
 const RESTARTS: usize = 2;
 
 #[tokio::test]
-async fn a_carbon_that_goes_away_and_comes_back_misses_at_most_what_was_being_written() -> Result<()> {
+async fn a_carbon_that_goes_away_and_comes_back_misses_at_most_what_was_being_written() -> Result<()>
+{
     let broker = Broker::shared().await?;
     let mut fleet = enroll(&broker, 1).await?;
     let host = fleet.agents[0].host.clone();
