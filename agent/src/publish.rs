@@ -57,12 +57,14 @@ pub(crate) fn outgoing(message: OutMessage) -> Outgoing {
 pub(crate) struct Wire(pub(crate) Link);
 
 impl ReplyWire for Wire {
-    fn publish_ahead_of_ack(&self, message: &OutMessage) -> bool {
-        let sent = self.0.publish_ahead_of_ack(&outgoing(message.clone()));
-        if let Err(error) = &sent {
-            tracing::debug!(%error, "an answer waits for the broker");
-        }
-        sent.is_ok()
+    fn publish_ahead_of_ack(&self, message: OutMessage) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            let sent = self.0.publish_ahead_of_ack(&outgoing(message)).await;
+            if let Err(error) = &sent {
+                tracing::debug!(%error, "an answer waits for the broker");
+            }
+            sent.is_ok()
+        })
     }
 
     fn up(&self) -> BoxFuture<'_, ()> {

@@ -12,6 +12,7 @@ pub mod context;
 pub mod dispatch;
 pub mod exit;
 pub mod ledger;
+mod listen;
 pub mod render;
 mod series;
 pub mod serve;

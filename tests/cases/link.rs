@@ -1,5 +1,6 @@
 //! The link to RabbitMQ against real brokers that refuse, block, stall, die and come back.
 
+mod ahead;
 mod life;
 mod open;
 mod publish;

@@ -5,7 +5,7 @@ mod processes;
 mod watch;
 
 use anyhow::{Context, Result};
-use muster_harness::{Broker, Fleet, FleetOptions, Process, Systemd};
+use muster_harness::{Broker, Fleet, FleetOptions, Process, Systemd, eventually};
 use serde_json::Value;
 
 /// One agent that sees a systemd of the test's own as the machine's.
@@ -14,6 +14,28 @@ struct Host {
     fleet: Fleet,
     systemd: Systemd,
     _broker: Broker,
+}
+
+/// Waits until these are all the events of a pattern that there are, as `topic key`; the last one.
+async fn await_told(fleet: &Fleet, pattern: &str, wanted: &[&str]) -> Result<Value> {
+    let since = ["--since", "1h", "--no-follow", "-o", "ndjson"];
+    let arguments = [&["watch", pattern][..], &since].concat();
+    let what = format!("the events {wanted:?}");
+    let events = eventually(&what, async || {
+        let events = fleet.muster.succeed(&arguments).await;
+        let events = events.and_then(|output| output.json_lines());
+        let events = events.map_err(|error| format!("{error:#}"))?;
+        let told: Vec<String> = events
+            .iter()
+            .map(|event| format!("{} {}", word(event, "topic"), word(event, "key")))
+            .collect();
+        if told == wanted {
+            Ok(events)
+        } else {
+            Err(format!("{events:#?}"))
+        }
+    });
+    events.await?.pop().context("an event")
 }
 
 /// What `muster run` said of the host.

@@ -39,6 +39,9 @@ pub enum Flow {
     Stall,
     /// They are read and lost without a word, as on a connection whose other end is gone: half open.
     Swallow,
+    /// So many of them pass, counted from this order; then both ends see the connection end, in the middle of whatever
+    /// that is.
+    EndAfter(u64),
 }
 
 /// What was carried since the start.
@@ -246,7 +249,7 @@ async fn carry(
         orders: follow,
         upward: false,
     };
-    let ended = async { tokio::join!(up.run(&totals.up_bytes), down.run(&totals.down_bytes)) };
+    let ended = async { tokio::try_join!(up.run(&totals.up_bytes), down.run(&totals.down_bytes)) };
     let cut = tokio::select! {
         _ = ended => false,
         _ = orders.wait_for(|orders| orders.generation != generation) => true,
@@ -262,6 +265,9 @@ async fn carry(
     totals.open.fetch_sub(1, Ordering::Relaxed);
 }
 
+/// As many bytes have passed as were to.
+struct Enough;
+
 /// One direction of one connection.
 struct Pump {
     from: OwnedReadHalf,
@@ -272,8 +278,9 @@ struct Pump {
 
 impl Pump {
     /// Carries bytes until the sender ends, then passes the end on, unless it is to be swallowed.
-    async fn run(&mut self, bytes: &AtomicU64) {
+    async fn run(&mut self, bytes: &AtomicU64) -> Result<(), Enough> {
         let mut chunk = vec![0; CHUNK_BYTES];
+        let mut passed = 0;
         loop {
             self.flowing().await;
             let length = match self.from.read(&mut chunk).await {
@@ -285,15 +292,25 @@ impl Pump {
             match self.flow() {
                 Flow::Swallow => continue,
                 Flow::Delay(time) => tokio::time::sleep(time).await,
-                Flow::Pass | Flow::Stall => {}
+                Flow::Pass | Flow::Stall | Flow::EndAfter(_) => {}
             }
-            let Some(read) = chunk.get(..length) else {
+            let left = match self.flow() {
+                Flow::EndAfter(limit) => usize::try_from(limit - passed).unwrap_or(usize::MAX),
+                _ => usize::MAX,
+            };
+            let Some(read) = chunk.get(..length.min(left)) else {
                 break;
             };
             if self.to.write_all(read).await.is_err() {
                 break;
             }
-            bytes.fetch_add(length as u64, Ordering::Relaxed);
+            bytes.fetch_add(read.len() as u64, Ordering::Relaxed);
+            if left != usize::MAX {
+                passed += read.len() as u64;
+            }
+            if length >= left {
+                return Err(Enough);
+            }
         }
         // A half-open connection hides the end too.
         let upward = self.upward;
@@ -302,6 +319,7 @@ impl Pump {
             .wait_for(|orders| passes_end(flow_of(orders, upward)))
             .await;
         let _ = self.to.shutdown().await;
+        Ok(())
     }
 
     /// Ready when bytes are not stalled.

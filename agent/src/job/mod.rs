@@ -126,9 +126,9 @@ pub trait ReplyWire: Send + Sync {
     /// Returns when a session with the broker is up (at once if it is).
     fn up(&self) -> BoxFuture<'_, ()>;
 
-    /// Publishes on the channel that deliveries come by, so that what is acknowledged afterwards is acknowledged behind
-    /// it; nobody tells what became of it. `false` where it was not handed to the connection.
-    fn publish_ahead_of_ack(&self, message: &OutMessage) -> bool;
+    /// Publishes on the channel that deliveries come by, and returns when it was written, so that what is acknowledged
+    /// then is acknowledged behind it; nobody tells what became of it. `false` where it was not written.
+    fn publish_ahead_of_ack(&self, message: OutMessage) -> BoxFuture<'_, bool>;
 
     /// Publishes; `Ok` when the broker has confirmed it. The caller tries again after an error.
     fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>>;

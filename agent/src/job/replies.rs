@@ -58,12 +58,22 @@ impl AckSlot {
     }
 }
 
+/// An answer that is done with.
+struct Answered {
+    job: Option<JobId>,
+    slot: AckSlot,
+    /// Which was used.
+    acker: Arc<dyn Acknowledge>,
+    /// The answer, where it went ahead of its acknowledgement.
+    ahead: Option<OutMessage>,
+}
+
 /// The answers that wait for the broker.
 pub(super) struct Replies {
     wire: Arc<dyn ReplyWire>,
     counters: Arc<JobCounters>,
     slots: HashMap<JobId, AckSlot>,
-    tasks: JoinSet<Option<JobId>>,
+    tasks: JoinSet<Answered>,
     /// The last answers that were sent ahead of their acknowledgement, oldest first.
     kept: VecDeque<(JobId, OutMessage)>,
     kept_bytes: usize,
@@ -124,23 +134,27 @@ impl Replies {
     }
 
     /// Publishes `message` and acknowledges the delivery: behind it where that is enough, or else when it is confirmed,
-    /// for which it is published until then. `job` is given where the delivery was
-    /// verified, so that one that comes again finds its slot; a forgery must not pass for the job whose id it bears.
+    /// for which it is published until then. `job` is given where the delivery was verified, so that one that comes
+    /// again finds its slot; a forgery must not pass for the job whose id it bears.
     pub(super) fn send(&mut self, job: Option<JobId>, message: OutMessage, slot: AckSlot) {
-        let ahead = slot.transient && message.body.len() <= AHEAD_BYTES_MAX;
-        if ahead && self.wire.publish_ahead_of_ack(&message) {
-            // Handing it to the connection takes no time.
-            slot.get().ack().now_or_never();
-            if let Some(job) = job {
-                self.keep(job, message);
-            }
-            return;
-        }
         if let Some(job) = job {
             self.slots.insert(job, slot.clone());
         }
         let (wire, counters) = (self.wire.clone(), self.counters.clone());
         self.tasks.spawn(async move {
+            // Taken before: one that comes meanwhile belongs to a later session, which has not had this answer.
+            let acker = slot.get();
+            let small = message.body.len() <= AHEAD_BYTES_MAX;
+            if slot.transient && small && wire.publish_ahead_of_ack(message.clone()).await {
+                acker.ack().await;
+                let ahead = Some(message);
+                return Answered {
+                    job,
+                    slot,
+                    acker,
+                    ahead,
+                };
+            }
             loop {
                 wire.up().await;
                 match wire.publish(message.clone()).await {
@@ -150,22 +164,53 @@ impl Replies {
                 JobCounters::count(&counters.resent);
                 tokio::time::sleep(RESEND_AFTER).await;
             }
-            slot.get().ack().await;
-            job
+            let acker = slot.get();
+            acker.ack().await;
+            let ahead = None;
+            Answered {
+                job,
+                slot,
+                acker,
+                ahead,
+            }
         });
     }
 
-    /// Waits for the next answer that the broker has, and gives its job if it was a verified one; for ever where there
-    /// is none.
+    /// Waits for the next answer that is done with, and gives its job if it was a verified one whose answer the broker
+    /// has confirmed; for ever where there is none.
     pub(super) async fn done(&mut self) -> Option<JobId> {
-        match self.tasks.join_next().await {
+        let answered = match self.tasks.join_next().await {
             None => std::future::pending().await,
-            Some(Ok(job)) => job.inspect(|job| {
-                self.slots.remove(job);
-            }),
+            Some(Ok(answered)) => answered,
             Some(Err(error)) => {
                 tracing::error!(%error, "the task of an answer ended early; the broker will deliver its job again");
+                return None;
+            }
+        };
+        let Answered {
+            job,
+            slot,
+            acker,
+            ahead,
+        } = answered;
+        let job = job?;
+        self.slots.remove(&job);
+        let newest = slot.get();
+        let came_again = !Arc::ptr_eq(&acker, &newest);
+        match ahead {
+            Some(message) => {
+                self.keep(job, message.clone());
+                if came_again {
+                    self.send(Some(job), message, slot);
+                }
                 None
+            }
+            None => {
+                if came_again {
+                    // Handing it to the connection takes no time.
+                    newest.ack().now_or_never();
+                }
+                Some(job)
             }
         }
     }

@@ -79,13 +79,15 @@ impl ReplyWire for Broker {
         })
     }
 
-    fn publish_ahead_of_ack(&self, message: &OutMessage) -> bool {
-        if !*self.up.borrow() {
-            return false;
-        }
-        self.log.say(format!("ahead {}", message.kind.wire_name()));
-        self.messages.lock().unwrap().push(message.clone());
-        true
+    fn publish_ahead_of_ack(&self, message: OutMessage) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            if !*self.up.borrow() {
+                return false;
+            }
+            self.log.say(format!("ahead {}", message.kind.wire_name()));
+            self.messages.lock().unwrap().push(message);
+            true
+        })
     }
 
     fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>> {

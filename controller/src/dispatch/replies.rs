@@ -1,15 +1,13 @@
 //! The queue that answers come to, and what they say. It must not know what is made of them.
 
-use std::fmt::Write as _;
-
 use anyhow::Result;
-use muster_link::{
-    Acks, Binding, Consume, Deliveries, Incoming, QueueDecl, QueueKind, Session, SetupError, stamp,
-};
+use muster_link::{Binding, Deliveries, Incoming, Session, SetupError};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::id::{HostId, JobId, KeyId};
 use muster_proto::job::{Ack, JobResult, Output};
-use muster_proto::topology::{CONTROLLER_QUEUE_PREFIX, REPLIES, replies_binding};
+use muster_proto::topology::{REPLIES, replies_binding};
+
+use crate::listen::{Listening, listen};
 
 /// Deliveries under way: a fleet's answers come at once, and each is small.
 const PREFETCH: u16 = 2048;
@@ -60,24 +58,13 @@ impl Replies {
     /// # Errors
     /// When the broker does not let us.
     pub async fn open(session: &Session, issuer: &KeyId, job: JobId) -> Result<Self, SetupError> {
-        // A name of its own each time: the broker may not have noticed yet that the last connection is gone.
-        let mut queue = format!("{CONTROLLER_QUEUE_PREFIX}{issuer}.");
-        let _ = write!(queue, "{}", stamp::new_message_id()); // writing to a string does not fail
-        session
-            .declare_queue(&QueueDecl {
-                name: queue.clone(),
-                kind: QueueKind::Exclusive,
-            })
-            .await?;
-        session.bind(&queue, &binding(job)).await?;
-        let consume = Consume {
-            queue: queue.clone(),
-            exclusive: true,
+        let listening = Listening {
+            issuer,
+            exchange: REPLIES,
+            keys: vec![replies_binding(job)],
             prefetch: PREFETCH,
-            acks: Acks::Batched,
-            offset: None,
         };
-        let deliveries = session.consume(consume).await?;
+        let (queue, deliveries) = listen(session, listening).await?;
         Ok(Self { queue, deliveries })
     }
 

@@ -6,17 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use muster_link::{
-    Acks, Binding, Consume, Deliveries, Incoming, QueueDecl, QueueKind, Session, stamp,
-};
+use muster_link::{Incoming, Session, stamp};
 use muster_proto::envelope;
 use muster_proto::id::{HostId, KeyId};
 use muster_proto::metric::Metrics;
 use muster_proto::snapshot::fields::DECLARED;
-use muster_proto::topology::{CONTROLLER_QUEUE_PREFIX, METRICS};
+use muster_proto::topology::METRICS;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::session::Part;
+use crate::listen::{Listening, listen};
 use crate::series::{Bounds, SeriesStore};
 
 /// Snapshots under way.
@@ -70,7 +69,16 @@ impl Part for Gather {
 
     async fn work(&mut self, session: &Session) -> Result<()> {
         self.series.lock().store.set_bounds(self.bounds);
-        let mut deliveries = self.listen(session).await?;
+        let keys = DECLARED
+            .iter()
+            .map(|declared| format!("{}.#", declared.collector));
+        let listening = Listening {
+            issuer: &self.issuer,
+            exchange: METRICS,
+            keys: keys.collect(),
+            prefetch: PREFETCH,
+        };
+        let (_, mut deliveries) = listen(session, listening).await?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = BTreeSet::new();
@@ -90,31 +98,6 @@ impl Part for Gather {
 }
 
 impl Gather {
-    async fn listen(&self, session: &Session) -> Result<Deliveries> {
-        let id = stamp::new_message_id();
-        let queue = format!("{CONTROLLER_QUEUE_PREFIX}{}.{id}", self.issuer);
-        let declared = QueueDecl {
-            name: queue.clone(),
-            kind: QueueKind::Exclusive,
-        };
-        session.declare_queue(&declared).await?;
-        for declared in DECLARED {
-            let binding = Binding {
-                exchange: METRICS.to_owned(),
-                key: format!("{}.#", declared.collector),
-            };
-            session.bind(&queue, &binding).await?;
-        }
-        let consume = Consume {
-            queue,
-            exclusive: true,
-            prefetch: PREFETCH,
-            acks: Acks::Batched,
-            offset: None,
-        };
-        Ok(session.consume(consume).await?)
-    }
-
     fn hear(&self, incoming: &Incoming) {
         let found = envelope::decode::<Metrics>(&incoming.kind, &incoming.body)
             .ok()

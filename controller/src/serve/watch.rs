@@ -7,15 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use muster_link::{
-    Acks, Binding, Consume, Deliveries, Incoming, Outgoing, QueueDecl, QueueKind, Receipt, Session,
-    stamp,
-};
+use muster_link::{Incoming, Outgoing, Receipt, Session, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::event::{Event, Severity};
 use muster_proto::id::{HostId, KeyId};
 use muster_proto::presence::Presence;
-use muster_proto::topology::{CONTROLLER_QUEUE_PREFIX, EVENTS, METRICS, topic_key};
+use muster_proto::topology::{EVENTS, METRICS, topic_key};
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -25,6 +22,7 @@ use super::history::History;
 use super::lead::Leading;
 use super::session::Part;
 use crate::ledger::{Ledger, sync};
+use crate::listen::{Listening, listen};
 
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -62,7 +60,13 @@ impl Part for Watch {
     }
 
     async fn work(&mut self, session: &Session) -> Result<()> {
-        let mut deliveries = self.listen(session).await?;
+        let listening = Listening {
+            issuer: &self.issuer,
+            exchange: METRICS,
+            keys: vec!["presence.#".to_owned()],
+            prefetch: PREFETCH,
+        };
+        let (_, mut deliveries) = listen(session, listening).await?;
         // Also who has fallen silent while nobody looked is missed.
         sync::catch_up_presence(session, &self.ledger, &self.issuer)
             .await
@@ -109,32 +113,6 @@ impl Part for Watch {
 }
 
 impl Watch {
-    async fn listen(&self, session: &Session) -> Result<Deliveries> {
-        let queue = format!(
-            "{CONTROLLER_QUEUE_PREFIX}{}.{}",
-            self.issuer,
-            stamp::new_message_id()
-        );
-        let declared = QueueDecl {
-            name: queue.clone(),
-            kind: QueueKind::Exclusive,
-        };
-        session.declare_queue(&declared).await?;
-        let binding = Binding {
-            exchange: METRICS.to_owned(),
-            key: "presence.#".to_owned(),
-        };
-        session.bind(&queue, &binding).await?;
-        let consume = Consume {
-            queue,
-            exclusive: true,
-            prefetch: PREFETCH,
-            acks: Acks::Batched,
-            offset: None,
-        };
-        Ok(session.consume(consume).await?)
-    }
-
     /// Begins with the hosts that the ledger knows; everybody gets their full time from now.
     fn recall(&self) -> Result<()> {
         let rows = self.ledger.with(crate::ledger::store::Store::hosts)?;

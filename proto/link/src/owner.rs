@@ -171,9 +171,10 @@ impl Link {
     ///
     /// # Errors
     /// As there; [`PublishError::Down`] when there is no session.
-    pub fn publish_ahead_of_ack(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
-        match &*self.current.borrow() {
-            Some(session) => session.publish_ahead_of_ack(outgoing),
+    pub async fn publish_ahead_of_ack(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
+        let session = self.current.borrow().clone();
+        match session {
+            Some(session) => session.publish_ahead_of_ack(outgoing).await,
             None => Err(PublishError::Down {
                 why: self.why_down(),
             }),

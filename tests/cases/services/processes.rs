@@ -11,7 +11,7 @@ use muster_harness::{Broker, Fleet, FleetOptions, Process, eventually};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{number, word};
+use super::{await_told, number, word};
 
 /// A host with an agent, and programs of its own that nobody else runs.
 struct Host {
@@ -88,31 +88,7 @@ pidfile = "{folder}/app.pid"
 
     /// Waits until these are all the events that there are, as `topic key`; the last one.
     async fn await_told(&self, wanted: &[&str]) -> Result<Value> {
-        let arguments = [
-            "watch",
-            "process.#",
-            "--since",
-            "1h",
-            "--no-follow",
-            "-o",
-            "ndjson",
-        ];
-        let what = format!("the events {wanted:?}");
-        let events = eventually(&what, async || {
-            let events = self.fleet.muster.succeed(&arguments).await;
-            let events = events.and_then(|output| output.json_lines());
-            let events = events.map_err(|error| format!("{error:#}"))?;
-            let told: Vec<String> = events
-                .iter()
-                .map(|event| format!("{} {}", word(event, "topic"), word(event, "key")))
-                .collect();
-            if told == wanted {
-                Ok(events)
-            } else {
-                Err(format!("{events:#?}"))
-            }
-        });
-        events.await?.pop().context("an event")
+        await_told(&self.fleet, "process.#", wanted).await
     }
 
     /// Waits until the snapshot's watches show what `wanted` finds in them.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use muster_harness::eventually::eventually;
 use serde_json::{Value, json};
 
-use super::{Host, number, word};
+use super::{Host, await_told, number, word};
 
 const WATCHING: &str = r#"
 [collect.services]
@@ -35,36 +35,9 @@ impl Host {
         Ok(host)
     }
 
-    /// The events of services so far, oldest first.
-    async fn told(&self) -> Result<Vec<Value>> {
-        let arguments = [
-            "watch",
-            "service.#",
-            "--since",
-            "1h",
-            "--no-follow",
-            "-o",
-            "ndjson",
-        ];
-        self.fleet.muster.succeed(&arguments).await?.json_lines()
-    }
-
     /// Waits until these are all the events that there are, as `topic key`; the last one.
     async fn await_told(&self, wanted: &[&str]) -> Result<Value> {
-        let what = format!("the events {wanted:?}");
-        let events = eventually(&what, async || {
-            let events = self.told().await.map_err(|error| format!("{error:#}"))?;
-            let told: Vec<String> = events
-                .iter()
-                .map(|event| format!("{} {}", word(event, "topic"), word(event, "key")))
-                .collect();
-            if told == wanted {
-                Ok(events)
-            } else {
-                Err(format!("{events:#?}"))
-            }
-        });
-        events.await?.pop().context("an event")
+        await_told(&self.fleet, "service.#", wanted).await
     }
 
     /// What the collector shows now.

@@ -170,12 +170,9 @@ async fn an_answer_to_a_transient_read_goes_ahead_of_its_acknowledgement_and_aga
     rig.end().await;
 }
 
-#[tokio::test]
-async fn answers_are_kept_within_a_bound_and_a_large_one_is_confirmed() {
-    let dir = tempfile::tempdir().unwrap();
-    let rig = rig(dir.path());
-    let mut replies = Replies::new(Arc::new(rig.broker.clone()), Arc::default());
-    let message = |bytes: usize| OutMessage {
+/// An answer of so many bytes.
+fn answer(bytes: usize) -> OutMessage {
+    OutMessage {
         exchange: "muster.replies",
         routing_key: "result.x.h1".to_owned(),
         kind: Kind::Result,
@@ -183,22 +180,64 @@ async fn answers_are_kept_within_a_bound_and_a_large_one_is_confirmed() {
         correlation_id: None,
         timestamp_ms: 1,
         body: vec![b'x'; bytes],
-    };
+    }
+}
+
+#[tokio::test]
+async fn answers_are_kept_within_a_bound_and_a_large_one_is_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = rig(dir.path());
+    let mut replies = Replies::new(Arc::new(rig.broker.clone()), Arc::default());
     let slot = || AckSlot::new(Arc::new(Tag(rig.broker.log.clone(), "it".to_owned())), true);
     for number in 0..40 {
-        replies.send(Some(request(number, "ping", "").id), message(4000), slot());
+        replies.send(Some(request(number, "ping", "").id), answer(4000), slot());
+    }
+    for _ in 0..40 {
+        assert_eq!(replies.done().await, None, "nobody has confirmed it");
     }
     assert_eq!(rig.log.count("ack it"), 40);
     let kept = |number| replies.has_sent(request(number, "ping", "").id);
     assert_eq!((0..40).filter(|number| kept(*number)).count(), 16);
     assert!(kept(39) && !kept(0));
     rig.broker.deaf.store(true, Ordering::SeqCst);
-    replies.send(None, message(5000), slot());
+    replies.send(None, answer(5000), slot());
     rig.until("publish muster.result/1", 1).await;
     assert_eq!(rig.log.count("ack it"), 40);
     rig.broker.deaf.store(false, Ordering::SeqCst);
     replies.done().await;
     assert_eq!(rig.log.count("ack it"), 41);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_comes_while_its_answer_is_on_the_way_gets_it_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = rig(dir.path());
+    let job = request(1, "ping", "").id;
+    for transient in [true, false] {
+        let tag = |name: &str| Arc::new(Tag(rig.broker.log.clone(), format!("{name} {transient}")));
+        let mut replies = Replies::new(Arc::new(rig.broker.clone()), Arc::default());
+        replies.send(Some(job), answer(100), AckSlot::new(tag("old"), transient));
+        rig.until(&format!("ack old {transient}"), 1).await;
+        // A later session's, which knows nothing of what the one before it was given.
+        replies.slot(job).unwrap().replace(tag("new"));
+        let confirmed = replies.done().await;
+        if transient {
+            assert_eq!((confirmed, replies.done().await), (None, None));
+        } else {
+            assert_eq!(confirmed, Some(job));
+        }
+        assert_eq!(rig.log.count(&format!("ack new {transient}")), 1);
+    }
+    // The broker had confirmed the one; of the other, the later session was given an answer of its own.
+    let count = |what| rig.log.count(what);
+    assert_eq!(
+        (
+            count("publish muster.result/1"),
+            count("ahead muster.result/1")
+        ),
+        (1, 2)
+    );
     rig.end().await;
 }
 

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::tz::TimeZone;
-use muster_link::{Acks, Binding, Consume, Deliveries, Incoming, QueueDecl, QueueKind, stamp};
+use muster_link::{Deliveries, Incoming, stamp};
 use muster_proto::envelope;
 use muster_proto::id::HostId;
 use muster_proto::job::HostState;
 use muster_proto::metric::Metrics;
-use muster_proto::topology::{CONTROLLER_QUEUE_PREFIX, METRICS};
+use muster_proto::topology::METRICS;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use crate::dispatch::desk::Desk;
 use crate::dispatch::report::Report;
 use crate::exit::{Exit, ending};
+use crate::listen::{Listening, listen};
 use crate::render::{plural, time_of_day};
 
 /// Snapshots under way.
@@ -36,28 +37,15 @@ pub(super) struct Live {
 impl Live {
     /// Listens from now on.
     pub(super) async fn listen(desk: &Desk<'_>, collector: &str) -> Result<Self> {
-        let session = &desk.session;
-        let id = stamp::new_message_id();
-        let queue = format!("{CONTROLLER_QUEUE_PREFIX}{}.{id}", desk.issuer());
-        let declared = QueueDecl {
-            name: queue.clone(),
-            kind: QueueKind::Exclusive,
-        };
-        session.declare_queue(&declared).await?;
-        let binding = Binding {
-            exchange: METRICS.to_owned(),
-            key: format!("{collector}.#"),
-        };
-        session.bind(&queue, &binding).await?;
-        let consume = Consume {
-            queue,
-            exclusive: true,
+        let listening = Listening {
+            issuer: desk.issuer(),
+            exchange: METRICS,
+            keys: vec![format!("{collector}.#")],
             prefetch: PREFETCH,
-            acks: Acks::Batched,
-            offset: None,
         };
+        let (_, deliveries) = listen(&desk.session, listening).await?;
         Ok(Self {
-            deliveries: session.consume(consume).await?,
+            deliveries,
             collector: collector.to_owned(),
             seen_ms: BTreeMap::new(),
         })
