@@ -166,6 +166,7 @@ pub static TOPICS: &[Topic] = &[
     topic("reaction.silence.added", "reactions to some events are silenced for a time"),
     topic("reaction.silence.removed", "a silence was taken back"),
     topic("reaction.suppressed", "a reaction did not act, and why"),
+    topic("reaction.taking", "a program takes over the reactions; it reads what has been done"),
     topic("service.cleared", "a failed unit was reset"),
     topic("service.failed", "a unit has failed"),
     topic("service.restarted", "a unit was restarted"),

@@ -119,8 +119,21 @@ impl Sink {
 
     /// Whether the sink is still there after the last frame.
     pub(super) async fn settle(&mut self) -> Result<(), Failure> {
-        let Some(Socket::Stream(stream)) = &self.socket else {
-            return Ok(());
+        let stream = match &self.socket {
+            None => return Ok(()),
+            Some(Socket::Datagrams(socket, _)) => {
+                // From another machine it takes a moment to hear that nobody listens there.
+                sleep(SETTLE).await;
+                let Ok(Some(error)) = socket.take_error() else {
+                    return Ok(());
+                };
+                self.socket = None;
+                return Err(Failure {
+                    why: format!("send: {error}"),
+                    from_the_start: true,
+                });
+            }
+            Some(Socket::Stream(stream)) => stream,
         };
         if timeout(SETTLE, until_over(stream)).await.is_err() {
             return Ok(());

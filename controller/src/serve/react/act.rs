@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::config::ReactConfig;
 use super::decision::{Firing, Suppressed};
-use super::facts::{Ending, Teller, Told};
+use super::facts::{Ending, Teller, Told, cut};
 use super::job::{Dispatcher, Prepared};
 use super::mail::{Letter, MailAction, Mailer};
 use super::rules::Rule;
@@ -146,7 +146,7 @@ impl Outlets {
                 Ok(job) => {
                     json!({ "action": job.action.name, "args": job.args, "target": job.target.source() })
                 }
-                Err(why) => json!({ "error": why }),
+                Err(why) => json!({ "error": cut(&why) }),
             };
             would.insert("job".to_owned(), job);
         }
@@ -313,6 +313,20 @@ impl Hands {
             tracing::warn!(rule = rule.name, "could not tell of the breaker: {why}");
         }
         Ok(())
+    }
+
+    /// Tells that this program takes over.
+    ///
+    /// # Errors
+    /// When the history could not be told.
+    pub(crate) async fn tell_taking(
+        &self,
+        session: &Session,
+        keys: &std::collections::BTreeSet<String>,
+    ) -> Result<muster_proto::id::MessageId> {
+        let id = stamp::new_message_id();
+        publish(session, self.teller().taking(id, keys)).await?;
+        Ok(id)
     }
 
     /// Tells that this program is the one that reacts.

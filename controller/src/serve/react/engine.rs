@@ -5,6 +5,7 @@
 //! first the facts of the history told ([`Engine::note`]), then the events that it still has; what the facts cover is
 //! not decided again, and a firing that had begun and not ended comes out once more, marked `again`.
 
+mod gather;
 mod recall;
 
 use std::collections::btree_map::Entry;
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use muster_proto::id::{HostId, MessageId};
 use sha2::{Digest, Sha256};
 
+use self::gather::Batch;
 use super::decision::{Decision, EVENTS_MAX, Firing, Reason, Suppressed};
-use super::facts::Begun;
+use super::facts::{Begun, SUPPRESSED};
 use super::heard::Heard;
 use super::limits::{Breaker, Causes, Spent};
 use super::rules::{Rule, Rules};
@@ -24,14 +26,6 @@ use crate::cmd::topic_matches;
 
 /// Decided events that are remembered, so that a second copy is known.
 const COVERED_MAX: usize = 200_000;
-
-/// Events that wait for others of their group.
-#[derive(Debug, Clone)]
-struct Batch {
-    group: String,
-    events: Vec<Arc<Heard>>,
-    due_ms: u64,
-}
 
 /// An event that must hold for a while.
 #[derive(Debug, Clone)]
@@ -83,19 +77,26 @@ impl Engine {
 
     /// An event came. What is to be done about it comes out of the next [`Engine::tick`] that is due.
     pub(crate) fn take(&mut self, heard: &Arc<Heard>) {
+        // That a rule did not act is nobody's cue: telling of that would never end.
+        if heard.event.topic == SUPPRESSED {
+            return;
+        }
         let rules = Arc::clone(&self.rules);
         for (at, rule) in rules.rules.iter().enumerate() {
             let event = &heard.event;
             let place = (at, event.host.clone(), event.key.clone());
-            // What is undone is not told.
-            if any_matches(&rule.until, &event.topic)
-                && let Some(held) = self.held.remove(&place)
-            {
-                self.suppress(at, Reason::Undone, &event.topic, vec![held.heard]);
-            }
+            let undoes = any_matches(&rule.until, &event.topic);
             let wanted = any_matches(&rule.on, &event.topic)
                 && rule.when.as_ref().is_none_or(|when| when.matches(&**heard));
-            if !wanted || !self.cover(at, heard.id) {
+            // A second copy does nothing: what it would undo may have come after the first.
+            if !(undoes || wanted) || !self.cover(at, heard.id) {
+                continue;
+            }
+            // What is undone is not told.
+            if undoes && let Some(held) = self.held.remove(&place) {
+                self.suppress(at, Reason::Undone, &event.topic, vec![held.heard]);
+            }
+            if !wanted {
                 continue;
             }
             if rule.hold_ms == 0 {
@@ -156,6 +157,12 @@ impl Engine {
             }
         }
         let idle_ms = rules.host_budget.span_ms;
+        if self.last.len() > 1000 {
+            self.last.retain(|(at, _), last_ms| {
+                let rule = rules.rules.get(*at);
+                rule.is_some_and(|rule| last_ms.saturating_add(rule.interval_ms) > now_ms)
+            });
+        }
         if self.spent_hosts.len() > 1000 {
             self.spent_hosts
                 .retain(|_, spent| !spent.is_idle(idle_ms, now_ms));
@@ -198,40 +205,11 @@ impl Engine {
         new
     }
 
-    fn gather(&mut self, at: usize, rule: &Rule, heard: Arc<Heard>, from_ms: u64) {
-        let group = group_of(rule, &heard);
-        let alone = rule.window_ms == 0 && rule.interval_ms == 0;
-        let place = if alone {
-            heard.id.to_string()
-        } else {
-            group.clone()
-        };
-        let again_ms = self
-            .last
-            .get(&(at, group.clone()))
-            .map_or(0, |last| last.saturating_add(rule.interval_ms));
-        let due_ms = from_ms.saturating_add(rule.window_ms).max(again_ms);
-        let batch = self.batches.entry((at, place.clone())).or_insert(Batch {
-            group,
-            events: Vec::new(),
-            due_ms,
-        });
-        let id = heard.id;
-        batch.events.push(heard);
-        if batch.events.len() >= EVENTS_MAX
-            && let Some(mut full) = self.batches.remove(&(at, place))
-        {
-            // What comes now begins another one.
-            full.due_ms = 0;
-            self.batches.insert((at, format!("full {id}")), full);
-        }
-    }
-
     fn decide(&mut self, at: usize, rule: &Rule, batch: Batch, now_ms: u64) {
         let rules = Arc::clone(&self.rules);
         if !self
             .breakers
-            .get_mut(at)
+            .get(at)
             .is_none_or(|it| it.lets_through(now_ms))
         {
             return self.suppress(at, Reason::Breaker, "", batch.events);
@@ -269,7 +247,12 @@ impl Engine {
         }
         let id = firing_id(&rule.name, first);
         self.spend(at, rule, &events, (id, depth), now_ms);
-        self.last.insert((at, batch.group.clone()), now_ms);
+        if rule.interval_ms > 0 {
+            self.last.insert((at, batch.group.clone()), now_ms);
+        }
+        if let Some(breaker) = self.breakers.get_mut(at) {
+            breaker.acts(now_ms);
+        }
         self.out.push(Decision::Fire(Firing {
             id,
             rule: at,
@@ -401,19 +384,10 @@ pub(crate) fn derived_id(unix_ms: u64, parts: &[&[u8]]) -> MessageId {
     MessageId::from_parts(unix_ms, random)
 }
 
-fn group_of(rule: &Rule, heard: &Heard) -> String {
-    let values = rule
-        .group_by
-        .iter()
-        .map(|name| heard.field(name).unwrap_or_default());
-    values.collect::<Vec<_>>().join(" ")
-}
-
 /// Whether one of the patterns is of `topic`.
 pub(crate) fn any_matches(patterns: &[String], topic: &str) -> bool {
     patterns.iter().any(|pattern| topic_matches(pattern, topic))
 }
 
 #[cfg(test)]
-#[path = "engine_tests.rs"]
 mod tests;

@@ -14,6 +14,7 @@ use super::heard::Heard;
 use super::silence::Silence;
 
 /// Topics.
+pub(crate) const TAKING: &str = "reaction.taking";
 pub(crate) const ACTIVE: &str = "reaction.active";
 pub(crate) const BEGUN: &str = "reaction.begun";
 pub(crate) const FIRED: &str = "reaction.fired";
@@ -65,6 +66,8 @@ pub(crate) enum Fact {
         rule: String,
         /// Whether it is open.
         open: bool,
+        /// When that was told, in milliseconds since 1970.
+        at_ms: u64,
     },
     /// A silence.
     Silenced(Silence),
@@ -235,6 +238,13 @@ impl Teller {
         (id, self.event(topic, severity, rule, summary, json!({})))
     }
 
+    /// That this controller is about to be the one that reacts, with the topics that its queue is bound to.
+    pub(crate) fn taking(&self, id: MessageId, keys: &BTreeSet<String>) -> Told {
+        let summary = "it takes over the reactions to events".to_owned();
+        let fields = json!({ "keys": keys });
+        (id, self.event(TAKING, Severity::Info, "", summary, fields))
+    }
+
     /// That this controller is the one that reacts, with the topics that its queue is bound to.
     pub(crate) fn active(&self, id: MessageId, keys: &BTreeSet<String>) -> Told {
         let summary = "it is the one that reacts to events".to_owned();
@@ -330,6 +340,7 @@ pub(crate) fn fact(event: &Event) -> Option<Fact> {
         BREAKER_OPEN | BREAKER_CLOSED => Fact::Breaker {
             rule: owned("rule")?,
             open: event.topic == BREAKER_OPEN,
+            at_ms: event.at_ms,
         },
         SILENCE_ADDED => Fact::Silenced(Silence {
             id: id("id")?,

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::act::Trouble;
 use super::decision::Firing;
 use super::engine::derived_id;
+use super::facts::cut;
 use super::rules::JobAction;
 use super::text::{Escape, quote};
 use crate::dispatch::account::Patience;
@@ -69,7 +70,8 @@ impl Prepared {
                 hosts.into_iter().collect::<Vec<_>>().join(", ")
             }
         };
-        let target = Target::parse(&target).map_err(|error| format!("target {target}: {error}"))?;
+        let target =
+            Target::parse(&target).map_err(|error| format!("target {}: {error}", cut(&target)))?;
         Ok(Self {
             action: job.action,
             args,
@@ -143,6 +145,10 @@ impl Dispatcher {
         let signed = order
             .sign(id, &self.issuer, key, firing.begun_ms)
             .map_err(|error| Trouble::for_good(format!("{error:#}")))?;
+        if signed.request.deliver_by_ms <= stamp::now_ms() {
+            let why = "too late: the time in which hosts may take it is over";
+            return Err(Trouble::for_good(why.to_owned()));
+        }
         let opened: JobOpened = order.opened(&signed);
         self.tell(session, &opened, "job.opened", id)
             .await

@@ -44,22 +44,37 @@ impl Spent {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Breaker {
     bad: VecDeque<u64>,
+    /// While it is open: when one may be tried.
     open_until_ms: Option<u64>,
+    /// One is being tried, and nothing else is let through.
     trying: bool,
 }
 
 impl Breaker {
     /// Whether the rule may act at `now_ms`.
-    pub(crate) fn lets_through(&mut self, now_ms: u64) -> bool {
+    pub(crate) fn lets_through(&self, now_ms: u64) -> bool {
         match self.open_until_ms {
-            Some(until_ms) if now_ms < until_ms => false,
-            Some(_) => {
-                self.open_until_ms = None;
-                self.trying = true;
-                true
-            }
-            None => true,
+            Some(until_ms) => now_ms >= until_ms,
+            None => !self.trying,
         }
+    }
+
+    /// The rule acts at `now_ms`: where the breaker was open, that is the try.
+    pub(crate) fn acts(&mut self, now_ms: u64) {
+        if self
+            .open_until_ms
+            .is_some_and(|until_ms| now_ms >= until_ms)
+        {
+            self.open_until_ms = None;
+            self.trying = true;
+        }
+    }
+
+    /// Somebody told at `at_ms` that it is open, or closed.
+    pub(crate) fn told(&mut self, open: bool, at_ms: u64, pause_ms: u64) {
+        self.bad.clear();
+        self.trying = false;
+        self.open_until_ms = open.then(|| at_ms.saturating_add(pause_ms));
     }
 
     /// Something ended badly. Whether it opens now.

@@ -24,6 +24,9 @@ use super::text::{Escape, Template};
 /// Receivers of one mail.
 const RECEIVERS_MAX: usize = 100;
 
+/// Bytes of the mail server's answer that are told of each receiver that it refuses.
+const REFUSAL_BYTES_MAX: usize = 200;
+
 const SUBJECT: &str = "[muster] {{ rule }}: {{ summary }}{% if again %} (again){% endif %}";
 
 const TEXT: &str = "\
@@ -372,7 +375,8 @@ impl Mailer {
                             for_now = Some(trouble);
                         }
                         Err(trouble) => {
-                            letter.refused.insert(address.to_string(), trouble.why);
+                            let why = trouble.why.lines().next().map_or("", cut_answer);
+                            letter.refused.insert(address.to_string(), why.to_owned());
                         }
                     }
                 }
@@ -413,6 +417,12 @@ impl Mailer {
             ))),
         }
     }
+}
+
+/// A mail server's answer, short enough for a hundred of them in one event.
+fn cut_answer(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(REFUSAL_BYTES_MAX))
+        .unwrap_or(text)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -129,9 +129,11 @@ impl React {
     /// Reacts, as the one that does, until the session ends.
     async fn react(&self, session: &Session) -> Result<()> {
         let keys = self.bind(session).await?;
-        let told = self.hands.tell_active(session, &keys).await?;
+        let told = self.hands.tell_taking(session, &keys).await?;
         self.await_history(&told).await?;
         let mut engine = self.rebuild()?;
+        // Not before: who takes over next begins where somebody knew all that there was.
+        self.hands.tell_active(session, &keys).await?;
         let consume = Consume {
             queue: REACTIONS.to_owned(),
             exclusive: false,

@@ -10,7 +10,7 @@ use muster_proto::id::{HostId, MessageId};
 use rusqlite::{OptionalExtension as _, params, params_from_iter};
 
 use super::engine::any_matches;
-use super::facts::{ACTIVE, SILENCE_ADDED, SILENCE_REMOVED};
+use super::facts::{ACTIVE, SILENCE_ADDED, SILENCE_REMOVED, TAKING};
 use crate::serve::history::History;
 
 /// A message of the history: its id, its routing key, when it was sent, and the event.
@@ -71,9 +71,9 @@ impl Past<'_> {
     pub(crate) fn bound_before(&self) -> Result<BTreeSet<String>> {
         let rows = self.0.with("read who reacted before", |db| {
             db.prepare_cached(
-                "SELECT id, routing_key, at_ms, body FROM events WHERE topic = ?1 ORDER BY offset DESC LIMIT 20",
+                "SELECT id, routing_key, at_ms, body FROM events WHERE topic IN (?1, ?2) ORDER BY offset DESC LIMIT 20",
             )?
-            .query_map([ACTIVE], raw)?
+            .query_map([ACTIVE, TAKING], raw)?
             .collect::<rusqlite::Result<Vec<_>>>()
         })?;
         let keys = rows.into_iter().filter_map(kept).flat_map(|kept| {

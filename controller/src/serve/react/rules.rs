@@ -270,7 +270,12 @@ impl Rules {
 
     /// How far back the history must be read for what has fired, in milliseconds.
     pub(crate) fn memory_ms(&self) -> u64 {
-        let rules = self.rules.iter().map(|rule| rule.budget.span_ms);
+        // An event that is young enough to be acted upon must be known where it was.
+        let rules = self.rules.iter().map(|rule| {
+            let wait_ms = rule.hold_ms + rule.window_ms + rule.interval_ms;
+            let known_ms = rule.max_age_ms.saturating_add(2 * wait_ms);
+            rule.budget.span_ms.max(known_ms)
+        });
         rules
             .chain([
                 self.budget.span_ms,

@@ -32,6 +32,8 @@ pub(crate) enum Escape {
     Html,
     /// As quoted texts of a target expression: what an event says can't widen the target.
     Target,
+    /// Into JSON: what an event says stays within the quotes around it; `| tojson` brings its own.
+    Json,
 }
 
 impl Template {
@@ -57,11 +59,16 @@ impl Template {
         let mut environment = Environment::new();
         let name = match escape {
             Escape::Html => "text.html",
-            Escape::Plain | Escape::Target => "text.txt",
+            Escape::Plain | Escape::Target | Escape::Json => "text.txt",
         };
-        if escape == Escape::Target {
-            environment.set_formatter(|out, _, value| {
-                out.write_str(&quoted(value))
+        let escaped: Option<fn(&Shown) -> String> = match escape {
+            Escape::Target => Some(quoted),
+            Escape::Json => Some(in_json),
+            Escape::Plain | Escape::Html => None,
+        };
+        if let Some(escaped) = escaped {
+            environment.set_formatter(move |out, _, value| {
+                out.write_str(&escaped(value))
                     .map_err(|_| minijinja::Error::new(ErrorKind::WriteFailure, "too long"))
             });
         }
@@ -85,6 +92,24 @@ pub(crate) fn quote(text: &str) -> String {
         .replace('\n', "\\n")
         .replace('\t', "\\t");
     format!("\"{escaped}\"")
+}
+
+fn in_json(value: &Shown) -> String {
+    use minijinja::value::ValueKind;
+    if value.is_safe() {
+        return value.to_string();
+    }
+    match value.kind() {
+        ValueKind::None => "null".to_owned(),
+        ValueKind::Number | ValueKind::Bool | ValueKind::Undefined => value.to_string(),
+        _ => {
+            let json = Value::from(value.to_string()).to_string();
+            let text = json
+                .strip_prefix('"')
+                .and_then(|text| text.strip_suffix('"'));
+            text.unwrap_or_default().to_owned()
+        }
+    }
 }
 
 fn quoted(value: &Shown) -> String {
@@ -229,7 +254,7 @@ pub(crate) fn address(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -245,6 +270,23 @@ mod tests {
         ] {
             assert_eq!(address(text), want);
         }
+    }
+
+    #[test]
+    fn what_an_event_says_stays_within_its_quotes_in_json() {
+        let says = "a \"quoted\" \\ line\nand \",\"channel\":\"#other";
+        let values = json!({ "summary": says, "count": 3, "hosts": ["h\"1"] });
+        let template = r##"{"text": "{{ summary }} on {{ hosts }}", "own": {{ summary | tojson }}, "n": {{ count }}, "no": "{{ missing }}"}"##;
+        let text = Template::builtin(template)
+            .render(&values, Escape::Json)
+            .unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json.as_object().unwrap().len(), 4, "{text}");
+        assert_eq!(
+            (&json["own"], &json["n"], &json["no"]),
+            (&says.into(), &3.into(), &"".into())
+        );
+        assert!(json["text"].as_str().unwrap().starts_with(says), "{text}");
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Hook {
                 };
                 Ok(value.to_string().into_bytes())
             }
-            Body::Text(template) => Ok(template.render(values, Escape::Plain)?.into_bytes()),
+            Body::Text(template) => Ok(template.render(values, Escape::Json)?.into_bytes()),
         }
     }
 
@@ -243,13 +243,22 @@ impl Hook {
                 StatusCode::TOO_MANY_REQUESTS,
             ]
             .contains(&status);
-        let text = answer.text().await.unwrap_or_default();
-        let text = text
-            .get(..text.floor_char_boundary(ANSWER_BYTES_MAX))
-            .unwrap_or_default();
+        let text = beginning(answer).await;
         let why = format!("it answered {status} {text}").trim_end().to_owned();
         Err(Trouble { why, again })
     }
+}
+
+/// What an answer says first; the rest is not waited for.
+async fn beginning(mut answer: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < ANSWER_BYTES_MAX
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes.truncate(ANSWER_BYTES_MAX);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The signature of a body.

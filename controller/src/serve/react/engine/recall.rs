@@ -46,9 +46,13 @@ impl Engine {
                     self.ended(rule, false, at_ms);
                 }
             }
-            Fact::Breaker { rule, open } => {
+            Fact::Breaker { rule, open, at_ms } => {
                 // It is known: nobody need tell it again.
                 let rule = self.rule_named(&rule);
+                let pause_ms = self.rules.breaker_pause_ms;
+                if let Some(breaker) = rule.and_then(|rule| self.breakers.get_mut(rule)) {
+                    breaker.told(open, at_ms, pause_ms);
+                }
                 self.out.retain(|decision| !matches!(decision, Decision::Breaker { rule: of, open: was, .. } if Some(*of) == rule && *was == open));
             }
             Fact::Silenced(silence) => self.silences.add(silence),
@@ -74,8 +78,13 @@ impl Engine {
         if let Some(spent) = self.spent.get_mut(at) {
             spent.spend(begun.at_ms);
         }
-        self.last.insert((at, begun.group.clone()), begun.at_ms);
+        if let Some(breaker) = self.breakers.get_mut(at) {
+            breaker.acts(begun.at_ms);
+        }
         let rules = Arc::clone(&self.rules);
+        if rules.rules.get(at).is_some_and(|rule| rule.interval_ms > 0) {
+            self.last.insert((at, begun.group.clone()), begun.at_ms);
+        }
         if rules.rules.get(at).is_some_and(|rule| rule.job.is_some()) {
             for (host, key, topic) in &begun.subjects {
                 self.causes.trace(
