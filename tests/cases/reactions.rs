@@ -2,6 +2,7 @@
 
 mod act;
 mod faults;
+mod original;
 mod peers;
 mod several;
 mod stopped;

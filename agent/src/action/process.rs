@@ -1,4 +1,4 @@
-//! Runs one program in a process group of its own and ends it on time, with everything it started. It must not know
+//! Runs one program in a process group of its own and ends it on time, with everything in that group. It must not know
 //! what it runs, or why.
 
 use std::collections::VecDeque;
@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use muster_proto::job::OutputStream;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,13 @@ pub(super) const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// How long the pipes are read on after the program ended: one that left its process group may hold them for ever.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a daemon has to leave the group once the program that started it has ended. Daemons fork, let the first
+/// process end, and only then take a session of their own (daemon(3)).
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether anybody is left in the group.
+const LEAVE_GLANCE: Duration = Duration::from_millis(10);
 
 const READ_BYTES: usize = 16 * 1024;
 
@@ -75,6 +82,30 @@ impl Group {
             let _ = kill_process_group(pid, signal);
         }
     }
+
+    /// Whether nobody is left in it.
+    fn is_empty(&self) -> bool {
+        self.0
+            .is_none_or(|pid| test_kill_process_group(pid) == Err(rustix::io::Errno::SRCH))
+    }
+
+    /// Waits until everybody has left it, at most for [`LEAVE_LIMIT`].
+    async fn left(&self) {
+        let left = async {
+            while !self.is_empty() {
+                tokio::time::sleep(LEAVE_GLANCE).await;
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_LIMIT, left).await;
+    }
+
+    /// Ends who is left. The number may be another's once the group is empty: it is never used again.
+    fn finish(&mut self) {
+        if !self.is_empty() {
+            self.signal(Signal::KILL);
+        }
+        self.0 = None;
+    }
 }
 
 impl Drop for Group {
@@ -83,8 +114,8 @@ impl Drop for Group {
     }
 }
 
-/// Runs `command` to its end. When `stop` is cancelled its group gets TERM, and KILL after [`TERM_GRACE`]; what it
-/// leaves behind in its group gets KILL when it ends by itself, too.
+/// Runs `command` to its end. When `stop` is cancelled its group gets TERM, and KILL after [`TERM_GRACE`]. When it ends
+/// by itself, what has not left its group after [`LEAVE_LIMIT`] gets KILL; a daemon, which has, goes on.
 ///
 /// # Errors
 /// When it could not be started.
@@ -104,14 +135,20 @@ pub(super) async fn run(
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .and_then(Pid::from_raw);
-    let group = Group(pid);
+    let mut group = Group(pid);
     let (stdout_pipe, stderr_pipe) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
     let ended = CancellationToken::new();
     let ends = async {
         let ends = wait(&mut child, &group, stop).await;
+        if !ends.1 {
+            tokio::select! {
+                () = group.left() => {}
+                () = stop.cancelled() => {}
+            }
+        }
         // Before the pipes are read out: what still runs in the group holds them.
-        group.signal(Signal::KILL);
+        group.finish();
         ended.cancel();
         ends
     };

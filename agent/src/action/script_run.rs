@@ -231,7 +231,7 @@ fn outcome(name: &str, ended: Ended, limited: bool, duration_ms: u64) -> Result<
     });
     let failure = |reason, message: String| Err(Failure::of(reason, message).with(data.clone()));
     match (code, signal) {
-        _ if limited => failure(
+        _ if stopped && limited => failure(
             ReasonCode::RunLimit,
             format!("script {name} was ended at the run limit of its config"),
         ),

@@ -220,6 +220,23 @@ async fn a_child_left_behind_neither_hangs_the_job_nor_outlives_it() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_leaves_the_group_late_outlives_the_job() {
+    // As daemon(3) does: it takes its session when the one that started it has ended, and was waited for.
+    let host = host(
+        "#!/bin/sh\nlead=$$\n(while kill -0 $lead; do sleep 0.01; done\n\
+         exec setsid sh -c 'echo $$ > \"$0.new\"; mv \"$0.new\" \"$0\"; exec sleep 1000' \"$1\") >/dev/null 2>&1 &\n",
+    );
+    let pid_file = host.dir.path().join("pid");
+    ok(&host, it(&[pid_file.to_str().unwrap()])).await;
+    eventually("it has a session of its own", || pid_file.exists()).await;
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    assert!(alive(&pid));
+    let pid = pid.trim().parse().ok();
+    let pid = pid.and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
 async fn a_child_that_leaves_the_group_does_not_hang_the_job() {
     let host = host("#!/bin/sh\nsetsid sh -c 'echo $$; exec sleep 1000' &\nsleep 0.3\necho done\n");
     let data = ok(&host, it(&[])).await;

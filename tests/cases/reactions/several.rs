@@ -2,7 +2,7 @@
 //! or again and marked so; and both have the same rows in the end.
 //!
 //! `MUSTER_REACTIONS_SECONDS` (30), `MUSTER_REACTIONS_AGENTS` (4) and `MUSTER_REACTIONS_EVENTS` (20 in a second) make it
-//! longer and larger.
+//! longer and larger; `cargo nextest run --profile long` gives it the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
