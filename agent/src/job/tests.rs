@@ -1,173 +1,29 @@
 //! The whole way of a job on a host, against a real state file; only the broker is in memory.
 
+mod around;
 mod ends;
 mod intake;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use muster_proto::envelope::{self, Kind, Message};
+use muster_proto::envelope::{self, Kind};
 use muster_proto::id::MessageId;
 use muster_proto::job::{JobRequest, JobResult, Outcome, ReasonCode};
 use muster_proto::signing::JobSigner;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use around::{Broker, Log, Steered, Tag};
+
 use super::*;
-use crate::action::{self, Action, Built, Call, Failure, HostFacts, Lane};
+use crate::action::{self, Action, Built, HostFacts, Lane};
 use crate::state::{OutboxRecord, OutboxSection, State, StateConfig, StateOwner, system_clock};
 
 /// What happened, in order, as short words.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn say(&self, what: impl Into<String>) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(what.into());
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn count(&self, what: &str) -> usize {
-        self.all().iter().filter(|one| one.as_str() == what).count()
-    }
-}
-
-/// A delivery's fate.
-struct Tag(Log, String);
-
-impl Acknowledge for Tag {
-    fn ack(&self) -> BoxFuture<'_, ()> {
-        self.0.say(format!("ack {}", self.1));
-        Box::pin(async {})
-    }
-
-    fn reject(&self) -> BoxFuture<'_, ()> {
-        self.0.say(format!("reject {}", self.1));
-        Box::pin(async {})
-    }
-}
-
-/// The broker: takes messages while it is up.
-#[derive(Clone)]
-struct Broker {
-    log: Log,
-    up: watch::Sender<bool>,
-    /// Confirms nothing but takes messages, as one whose confirms get lost.
-    deaf: Arc<AtomicBool>,
-    messages: Arc<Mutex<Vec<OutMessage>>>,
-}
-
-impl ReplyWire for Broker {
-    fn up(&self) -> BoxFuture<'_, ()> {
-        let mut up = self.up.subscribe();
-        Box::pin(async move {
-            let _ = up.wait_for(|up| *up).await;
-        })
-    }
-
-    fn publish_ahead_of_ack(&self, message: OutMessage) -> BoxFuture<'_, bool> {
-        Box::pin(async move {
-            if !*self.up.borrow() {
-                return false;
-            }
-            self.log.say(format!("ahead {}", message.kind.wire_name()));
-            self.messages.lock().unwrap().push(message);
-            true
-        })
-    }
-
-    fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move {
-            if !*self.up.borrow() {
-                return Err("down".to_owned());
-            }
-            self.log
-                .say(format!("publish {}", message.kind.wire_name()));
-            self.messages.lock().unwrap().push(message);
-            if self.deaf.load(Ordering::SeqCst) {
-                Err("no confirm".to_owned())
-            } else {
-                Ok(())
-            }
-        })
-    }
-}
-
-impl Broker {
-    fn of<M: Message>(&self) -> Vec<(MessageId, M)> {
-        let messages = self.messages.lock().unwrap();
-        let of = messages.iter().filter(|message| message.kind == M::KIND);
-        of.map(|message| {
-            (
-                message.message_id,
-                envelope::decode(message.kind.wire_name(), &message.body).unwrap(),
-            )
-        })
-        .collect()
-    }
-
-    /// Results that did not go through the outbox.
-    fn results(&self) -> Vec<JobResult> {
-        self.of().into_iter().map(|(_, result)| result).collect()
-    }
-}
-
-/// An action that the test steers by its job's arguments: `{"unit": "<what to do>"}`.
-struct Steered {
-    log: Log,
-    state: State,
-    gate: watch::Sender<bool>,
-}
-
-impl Action for Steered {
-    fn run(&self, call: Call) -> BoxFuture<'_, Result<Value, Failure>> {
-        Box::pin(async move {
-            let what = call
-                .args
-                .get("unit")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
-            let stage = self
-                .state
-                .job(call.job)
-                .await
-                .unwrap()
-                .map(|record| record.stage);
-            self.log.say(format!("run {what} {stage:?}"));
-            match what.as_str() {
-                "panic" => panic!("as asked"),
-                "fail" => return Err(Failure::new("as asked").with(json!({ "x": 1 }))),
-                "deaf" => std::future::pending::<()>().await,
-                "wait" => {
-                    let mut gate = self.gate.subscribe();
-                    tokio::select! {
-                        _ = gate.wait_for(|open| *open) => {}
-                        () = call.stop.cancelled() => return Err(Failure::new("stopped").with(json!({ "half": true }))),
-                    }
-                }
-                _ => {}
-            }
-            self.log.say(format!("done {what}"));
-            Ok(json!({ "what": what }))
-        })
-    }
-}
-
 /// An agent's jobs, with everything around them.
 struct Rig {
     dir: PathBuf,
