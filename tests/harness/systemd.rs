@@ -96,6 +96,8 @@ impl Systemd {
             "--target",
             &self.init.to_string(),
             "--mount",
+            // In a chroot the namespace's root is not systemd's.
+            "--root",
             "--wd=/",
             "--",
         ]);
@@ -124,6 +126,7 @@ impl Systemd {
             "--target",
             &self.init.to_string(),
             "--mount",
+            "--root",
             "--pid",
             "--wd=/",
             "--",
