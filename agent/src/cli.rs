@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use serde_json::Value;
+use muster_proto::packed::Packed;
 
 use crate::collect::{self, Built, COLLECTORS, SampleTime};
 use crate::config::{Config, ConfigError, PATH_DEFAULT};
@@ -172,7 +172,7 @@ fn collectors(config: Config, names: &[String]) -> anyhow::Result<Vec<Built>> {
     Ok(built)
 }
 
-fn sample(built: &mut Built, started: Instant) -> Result<Value, String> {
+fn sample(built: &mut Built, started: Instant) -> Result<Packed, String> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let now = SampleTime {
         wall_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, ms),

@@ -14,6 +14,7 @@ pub mod id;
 pub mod job;
 pub mod json;
 pub mod metric;
+pub mod packed;
 pub mod presence;
 pub mod schema;
 pub mod signing;

@@ -53,7 +53,7 @@ pub(crate) async fn run(arguments: &LvsArguments) -> Result<bool> {
         kind("bare dump in C", dump),
         kind("our snapshot", ours("snapshot")),
         kind("our snapshot, encoded", ours("encoded")),
-        kind("our run, as a JSON value", ours("collect")),
+        kind("our run and its message", ours("collect")),
         kind("ipvsadm and a parse", ours("ipvsadm")),
     ];
     for turn in 0..arguments.turns {

@@ -1,5 +1,7 @@
 //! Joins the collectors to the action that runs them at once.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::BoxFuture;
 
 use crate::action::{SnapshotSource, Snapshots as Collected};
@@ -21,7 +23,14 @@ impl SnapshotSource for OnDemand {
 
     fn collect_now(&self, names: Vec<String>) -> BoxFuture<'_, Collected> {
         Box::pin(async move {
-            let (snapshots, errors) = self.0.collect(&names).await;
+            let (packed, mut errors) = self.0.collect(&names).await;
+            let mut snapshots = BTreeMap::new();
+            for (name, packed) in packed {
+                match packed.value() {
+                    Ok(snapshot) => _ = snapshots.insert(name, snapshot),
+                    Err(error) => _ = errors.insert(name, error.to_string()),
+                }
+            }
             Collected { snapshots, errors }
         })
     }

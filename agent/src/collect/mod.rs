@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_proto::event::Severity;
+use muster_proto::packed::{PackError, Packed};
+use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use pattern::glob;
@@ -82,9 +84,25 @@ pub struct SampleTime {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Collected {
     /// The snapshot, of the collector's type in `muster_proto::snapshot`.
-    pub snapshot: Value,
+    pub snapshot: Packed,
     /// What is different from the run before, to become events. The first run has none.
     pub changes: Vec<Change>,
+}
+
+impl Collected {
+    /// What `collector` saw, of its type in `muster_proto::snapshot`, and what has changed.
+    ///
+    /// # Errors
+    /// [`CollectError::Encode`].
+    pub fn of<T: Serialize>(
+        collector: &'static str,
+        snapshot: &T,
+        changes: Vec<Change>,
+    ) -> Result<Self, CollectError> {
+        let snapshot =
+            Packed::of(snapshot).map_err(|source| CollectError::Encode { collector, source })?;
+        Ok(Self { snapshot, changes })
+    }
 }
 
 /// A change between two snapshots, to become an event.
@@ -175,6 +193,6 @@ pub enum CollectError {
         /// The collector.
         collector: &'static str,
         /// Why.
-        source: serde_json::Error,
+        source: PackError,
     },
 }

@@ -3,15 +3,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
+use muster_proto::packed::Packed;
 use muster_proto::snapshot::fields::{self, Kind, Reading, Sample, Unit, prometheus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use serde_json::Value;
 
 use super::ready::is_fresh;
 use crate::collect::schedule::Board;
@@ -20,7 +19,7 @@ use crate::collect::schedule::Board;
 const FIGURES_MAX: usize = 100_000;
 
 /// The snapshots of one moment.
-pub(super) struct Figures(Vec<(&'static str, Arc<Value>)>);
+pub(super) struct Figures(Vec<(&'static str, Packed)>);
 
 impl Figures {
     /// Those of the board that are fresh.
@@ -43,9 +42,13 @@ impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let mut room = FIGURES_MAX;
         let mut left_out = 0_u32;
-        for (collector, snapshot) in &self.0 {
+        for (collector, packed) in &self.0 {
+            // One tree at a time: that of a large director is large.
+            let Ok(snapshot) = packed.value() else {
+                continue;
+            };
             for series in fields::of(collector) {
-                let mut samples = fields::samples(series, snapshot).peekable();
+                let mut samples = fields::samples(series, &snapshot).peekable();
                 if samples.peek().is_none() {
                     continue;
                 }
@@ -104,7 +107,7 @@ fn write(sample: &Sample<'_>, encoder: MetricEncoder<'_>) -> fmt::Result {
 mod tests {
     use prometheus_client::encoding::text;
     use prometheus_client::registry::Registry;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::collect::schedule::Status;
@@ -114,7 +117,7 @@ mod tests {
         let status = Status {
             interval_ms: 10_000,
             deadline_ms: 8_000,
-            snapshot: Some(Arc::new(snapshot)),
+            snapshot: Some(Packed::of(&snapshot).unwrap()),
             success_at_ms: Some(1_000_000),
             ..Status::default()
         };

@@ -20,6 +20,13 @@ pub(super) struct Wish {
     fresh: bool,
 }
 
+/// What every snapshot says of itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Taken {
+    at_ms: Option<u64>,
+}
+
 /// The names of the collectors that run here.
 pub(super) async fn names(Shared(health): Shared<Health>) -> Json<Value> {
     let board = health.board.borrow();
@@ -47,7 +54,7 @@ pub(super) async fn one(
             health.collectors.collect(std::slice::from_ref(&name)).await;
         return match snapshots.remove(&name) {
             Some(snapshot) => {
-                let at_ms = snapshot.get("at_ms").and_then(Value::as_u64);
+                let at_ms = snapshot.read().ok().and_then(|taken: Taken| taken.at_ms);
                 Ok((dated(at_ms), Json(snapshot)).into_response())
             }
             None => Err(Refusal::unavailable(
@@ -56,7 +63,7 @@ pub(super) async fn one(
         };
     }
     match &status.snapshot {
-        Some(snapshot) => Ok((dated(status.success_at_ms), Json(&**snapshot)).into_response()),
+        Some(snapshot) => Ok((dated(status.success_at_ms), Json(snapshot)).into_response()),
         None => Err(Refusal::unavailable(
             status
                 .error

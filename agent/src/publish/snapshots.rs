@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use muster_link::{Link, Outgoing, Receipt, stamp};
-use muster_proto::envelope::{self, Kind};
+use muster_proto::envelope::Kind;
 use muster_proto::id::HostId;
-use muster_proto::metric::{Metrics, MetricsRef};
+use muster_proto::metric::MetricsRef;
+use muster_proto::packed::Packed;
 use muster_proto::topology;
-use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::next_session;
@@ -23,7 +23,7 @@ pub(crate) struct Snapshot {
     /// Number among its collector's.
     pub(crate) seq: u64,
     /// Itself.
-    pub(crate) snapshot: Arc<Value>,
+    pub(crate) snapshot: Packed,
 }
 
 /// The newest snapshot of each collector that was not sent yet.
@@ -75,7 +75,7 @@ impl Snapshots {
             seq: snapshot.seq,
             snapshot: &snapshot.snapshot,
         };
-        let body = match envelope::encode_as::<Metrics>(&metrics) {
+        let body = match metrics.body() {
             Ok(body) => body,
             Err(error) => {
                 tracing::warn!(collector, %error, "a snapshot can't be sent");
@@ -93,7 +93,7 @@ impl Snapshots {
             mandatory: false,
             transient: false,
             signature: None,
-            body: Arc::from(body),
+            body,
         };
         match link.publish(outgoing).await {
             Ok(Receipt::Confirmed) => {}
@@ -126,7 +126,7 @@ mod tests {
         let snapshot = |seq| Snapshot {
             at_ms: seq,
             seq,
-            snapshot: Arc::new(Value::from(seq)),
+            snapshot: Packed::of(&seq).unwrap(),
         };
         snapshots.put("host", snapshot(1));
         snapshots.put("host", snapshot(2));

@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use muster_agent::collect::lvs::Lvs;
-use muster_agent::collect::{Collect, CollectContext, SampleTime};
+use muster_agent::collect::{Collect, CollectContext, Collected, SampleTime};
+use muster_proto::metric::MetricsRef;
+use muster_proto::snapshot::lvs::LvsSnapshot;
 use serde_json::json;
 
 use crate::say;
@@ -19,7 +21,7 @@ pub(crate) enum What {
     Snapshot,
     /// The same, and the snapshot as the bytes of a message.
     Encoded,
-    /// The whole run as the schedule has it: the snapshot as a JSON value.
+    /// The whole run as the schedule has it, and the body of the message that is published.
     Collect,
     /// `ipvsadm -Ln --stats --exact`, every figure parsed.
     Ipvsadm,
@@ -31,6 +33,7 @@ pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
     let mut times = Vec::new();
     let cpu = cpu_ms()?;
     let mut counts = (0, 0);
+    let mut collected: Option<Collected> = None;
     for round in 0..rounds {
         let now = SampleTime {
             wall_ms: 0,
@@ -39,18 +42,7 @@ pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
         let began = Instant::now();
         match what {
             What::Collect => {
-                let collected = lvs.collect(now)?;
-                let count = |name: &str| {
-                    let at = format!("/totals/{name}");
-                    collected
-                        .snapshot
-                        .pointer(&at)
-                        .and_then(serde_json::Value::as_u64)
-                };
-                counts = (
-                    count("virtual_servers").unwrap_or(0),
-                    count("real_servers").unwrap_or(0),
-                );
+                collected = Some(published(&mut lvs, now)?);
             }
             What::Ipvsadm => counts = ipvsadm()?,
             _ => {
@@ -69,12 +61,33 @@ pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
         }
         times.push(began.elapsed().as_secs_f64() * 1000.0);
     }
+    let (cpu_ms, rss_kib) = (cpu_ms()? - cpu, peak_kib()?);
+    if let Some(collected) = collected {
+        let totals = collected.snapshot.read::<LvsSnapshot>()?.totals;
+        counts = (totals.virtual_servers.into(), totals.real_servers.into());
+    }
     let line = json!({
-        "ms": times, "cpu_ms": cpu_ms()? - cpu, "rss_kib": peak_kib()?,
+        "ms": times, "cpu_ms": cpu_ms, "rss_kib": rss_kib,
         "virtual_servers": counts.0, "real_servers": counts.1,
     });
     say(&line.to_string());
     Ok(())
+}
+
+/// One run and its message; what the agent keeps of it until the next one.
+fn published(lvs: &mut Lvs, now: SampleTime) -> Result<Collected> {
+    let collected = lvs.collect(now)?;
+    ensure!(collected.changes.is_empty(), "{:?}", collected.changes);
+    let body = MetricsRef {
+        host: &"lb1".parse()?,
+        collector: "lvs",
+        at_ms: now.wall_ms,
+        seq: now.mono_ms,
+        snapshot: &collected.snapshot,
+    }
+    .body()?;
+    ensure!(body.len() > collected.snapshot.bytes().len());
+    Ok(collected)
 }
 
 /// One call and every figure of it; how many virtual and real servers there were.

@@ -299,11 +299,7 @@ impl Collect for Host {
                 what: what.join("; "),
             });
         }
-        let snapshot = serde_json::to_value(&snapshot).map_err(|source| CollectError::Encode {
-            collector: NAME,
-            source,
-        })?;
-        Ok(Collected { snapshot, changes })
+        Collected::of(NAME, &snapshot, changes)
     }
 }
 

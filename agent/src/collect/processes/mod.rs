@@ -128,11 +128,7 @@ fn all_open_files(roots: &HostRoots, found: &Found) -> Option<u64> {
 impl Collect for Processes {
     fn collect(&mut self, now: SampleTime) -> Result<Collected, CollectError> {
         let (snapshot, changes) = self.sample(now);
-        let snapshot = serde_json::to_value(&snapshot).map_err(|source| CollectError::Encode {
-            collector: NAME,
-            source,
-        })?;
-        Ok(Collected { snapshot, changes })
+        Collected::of(NAME, &snapshot, changes)
     }
 
     fn is_wanted(&self) -> bool {

@@ -1,10 +1,9 @@
 //! How the collectors are, for whoever looks: the local HTTP interface, presence. Values only.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use muster_proto::packed::Packed;
 
 use super::super::Timing;
 
@@ -23,7 +22,7 @@ pub struct Status {
     /// Time that one run may take, in milliseconds.
     pub deadline_ms: u64,
     /// The newest snapshot.
-    pub snapshot: Option<Arc<Value>>,
+    pub snapshot: Option<Packed>,
     /// When the run that gave it began, in milliseconds since 1970.
     pub success_at_ms: Option<u64>,
     /// How long that run took, in microseconds.
@@ -55,7 +54,7 @@ impl Board {
         name: &'static str,
         at_ms: u64,
         took: Duration,
-        snapshot: Arc<Value>,
+        snapshot: Packed,
     ) {
         let status = self.collectors.entry(name).or_default();
         status.snapshot = Some(snapshot);

@@ -1,9 +1,8 @@
 //! How others reach the schedule: a run on demand, and a look at the board.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use serde_json::Value;
+use muster_proto::packed::Packed;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::COLLECTORS;
@@ -20,7 +19,7 @@ pub struct Collectors {
 }
 
 /// Where an answer goes.
-pub(super) type Answer = oneshot::Sender<Result<Arc<Value>, String>>;
+pub(super) type Answer = oneshot::Sender<Result<Packed, String>>;
 
 #[derive(Debug)]
 pub(super) struct Request {
@@ -38,7 +37,7 @@ impl Collectors {
     pub async fn collect(
         &self,
         names: &[String],
-    ) -> (BTreeMap<String, Value>, BTreeMap<String, String>) {
+    ) -> (BTreeMap<String, Packed>, BTreeMap<String, String>) {
         let mut errors = BTreeMap::new();
         let mut answers = Vec::new();
         let all = || {
@@ -65,7 +64,7 @@ impl Collectors {
                 .await
                 .unwrap_or_else(|_| Err("the agent is stopping".to_owned()))
             {
-                Ok(snapshot) => _ = snapshots.insert(name, Arc::unwrap_or_clone(snapshot)),
+                Ok(snapshot) => _ = snapshots.insert(name, snapshot),
                 Err(error) => _ = errors.insert(name, error),
             }
         }
@@ -78,10 +77,7 @@ impl Collectors {
         self.board.clone()
     }
 
-    async fn ask(
-        &self,
-        name: &str,
-    ) -> Result<oneshot::Receiver<Result<Arc<Value>, String>>, String> {
+    async fn ask(&self, name: &str) -> Result<oneshot::Receiver<Result<Packed, String>>, String> {
         let Some(collector) = self
             .board
             .borrow()

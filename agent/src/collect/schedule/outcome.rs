@@ -1,6 +1,5 @@
 //! What becomes of a run: those who wait get their answer, the board is kept, and a report goes out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,7 +18,7 @@ impl Schedule {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
-        let snapshot = Arc::new(collected.snapshot);
+        let snapshot = collected.snapshot;
         let failed_ms = slot
             .failing_since
             .take()

@@ -1,8 +1,6 @@
 //! What the schedule sends: values only.
 
-use std::sync::Arc;
-
-use serde_json::Value;
+use muster_proto::packed::Packed;
 
 use super::super::Change;
 
@@ -16,7 +14,7 @@ pub struct Report {
     /// Count of the collector's snapshots since the start.
     pub seq: u64,
     /// What it saw; `None` where it failed.
-    pub snapshot: Option<Arc<Value>>,
+    pub snapshot: Option<Packed>,
     /// What has changed since the run before.
     pub changes: Vec<Change>,
     /// Whether it began to fail, or works again.

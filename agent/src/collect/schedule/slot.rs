@@ -1,10 +1,9 @@
 //! One collector's place in the schedule: when it is due, by its grid and by its own wish. Knows no thread and no other
 //! collector.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use muster_proto::packed::Packed;
 use tokio::time::Instant;
 
 use super::super::{Built, Collect, Spec, Timing, Wake};
@@ -29,7 +28,7 @@ pub(super) struct Slot {
     quiet_until: Instant,
     pub(super) seq: u64,
     pub(super) failing_since: Option<Instant>,
-    pub(super) fresh: Option<(Instant, Arc<Value>)>,
+    pub(super) fresh: Option<(Instant, Packed)>,
     pub(super) waiting: Vec<Answer>,
 }
 
@@ -95,6 +94,8 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::sync::Notify;
 
     use super::super::super::{CollectContext, CollectError, Collected, ConfigError, SampleTime};
@@ -104,10 +105,7 @@ mod tests {
 
     impl Collect for Nothing {
         fn collect(&mut self, _: SampleTime) -> Result<Collected, CollectError> {
-            Ok(Collected {
-                snapshot: Value::Null,
-                changes: Vec::new(),
-            })
+            Collected::of("nothing", &(), Vec::new())
         }
     }
 

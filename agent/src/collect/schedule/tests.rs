@@ -51,10 +51,8 @@ impl Collect for Scripted {
             after: Value::Null,
             fields: BTreeMap::new(),
         };
-        Ok(Collected {
-            snapshot: serde_json::json!({"run": run, "at": now.wall_ms}),
-            changes: vec![change],
-        })
+        let snapshot = serde_json::json!({"run": run, "at": now.wall_ms});
+        Collected::of("scripted", &snapshot, vec![change])
     }
 }
 

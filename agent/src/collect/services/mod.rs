@@ -236,11 +236,7 @@ impl Services {
 impl Collect for Services {
     fn collect(&mut self, now: SampleTime) -> Result<Collected, CollectError> {
         let (snapshot, changes) = self.sample(now)?;
-        let snapshot = serde_json::to_value(&snapshot).map_err(|source| CollectError::Encode {
-            collector: NAME,
-            source,
-        })?;
-        Ok(Collected { snapshot, changes })
+        Collected::of(NAME, &snapshot, changes)
     }
 
     fn is_wanted(&self) -> bool {

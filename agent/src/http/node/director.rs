@@ -6,8 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_proto::snapshot::lvs::{LvsSnapshot, Traffic};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::super::refusal::Refusal;
@@ -64,7 +63,8 @@ impl Director {
             let why = errors.remove(NAME).unwrap_or_default();
             return Err(Refusal::unavailable(format!("the collector lvs: {why}")));
         };
-        let snapshot = read(&snapshot)
+        let snapshot = snapshot
+            .read::<LvsSnapshot>()
             .map_err(|error| Refusal::unavailable(format!("read the snapshot of lvs: {error}")))?;
         if !snapshot.present {
             return Err(no_ipvs());
@@ -121,7 +121,10 @@ impl Director {
             let Some(status) = status else {
                 return std::future::pending().await; // it is switched off
             };
-            if let Some(snapshot) = status.snapshot.and_then(|snapshot| read(&snapshot).ok()) {
+            if let Some(snapshot) = status
+                .snapshot
+                .and_then(|snapshot| snapshot.read::<LvsSnapshot>().ok())
+            {
                 if !snapshot.present {
                     continue; // what comes later has a past of its own
                 }
@@ -178,8 +181,4 @@ fn counters(traffic: &Traffic) -> Counters {
         traffic.in_bytes.total,
         traffic.out_bytes.total,
     ]
-}
-
-fn read(snapshot: &Value) -> Result<LvsSnapshot, serde_json::Error> {
-    LvsSnapshot::deserialize(snapshot)
 }
