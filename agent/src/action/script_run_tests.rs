@@ -219,6 +219,18 @@ async fn a_child_left_behind_neither_hangs_the_job_nor_outlives_it() {
     eventually("the child is ended", || !alive(&pid)).await;
 }
 
+#[test]
+fn one_that_has_ended_by_itself_when_the_limit_comes_has_not_failed() {
+    let ended = |stopped| Ended {
+        status: Some(std::os::unix::process::ExitStatusExt::from_raw(0)),
+        stopped,
+        stdout: Default::default(),
+        stderr: Default::default(),
+    };
+    assert!(outcome("x", ended(false), true, 1).is_ok());
+    assert!(outcome("x", ended(true), true, 1).is_err());
+}
+
 #[tokio::test]
 async fn a_daemon_that_leaves_the_group_late_outlives_the_job() {
     // As daemon(3) does: it takes its session when the one that started it has ended, and was waited for.

@@ -144,7 +144,9 @@ impl Fleet {
             return;
         }
         // The goodbye of an agent that was started anew meanwhile says nothing of the one that runs.
-        if before.is_some_and(|before| before.presence.started_at_ms > presence.started_at_ms) {
+        // Only of a goodbye: a host's clock may be set back, and its agent then started anew.
+        let is_older = |before: &Host| before.presence.started_at_ms > presence.started_at_ms;
+        if presence.goodbye && before.is_some_and(is_older) {
             return;
         }
         let state = if presence.goodbye {

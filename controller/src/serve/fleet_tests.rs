@@ -103,6 +103,19 @@ fn one_that_said_goodbye_is_not_lost() {
 }
 
 #[test]
+fn one_whose_clock_was_set_back_is_heard_and_not_lost() {
+    let mut scene = Scene::of(1);
+    let mut anew = word("h0", 100_000);
+    (anew.started_at_ms, anew.seq) = (0, 1);
+    let mut first = word("h0", 1_000);
+    first.started_at_ms = 28_800_000;
+    scene.0.hear(first, 1_000);
+    scene.0.hear(anew, 100_000);
+    assert_eq!(scene.tick(101_000), []);
+    assert_eq!(scene.0.count(HostState::There), 1);
+}
+
+#[test]
 fn a_silence_of_many_is_one_change_and_ends_with_those_who_are_still_silent() {
     let mut scene = Scene::of(10);
     let began = Change::SilenceBegan {

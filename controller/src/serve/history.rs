@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use muster_link::{Acks, Consume, Incoming, Session, StreamOffset, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::event::Event;
-use muster_proto::topology::HISTORY;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use muster_proto::topology::{HISTORY, topic_key};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::time::timeout;
 
 use super::session::Part;
@@ -41,6 +41,9 @@ const PRUNE_PART: i64 = 20;
 
 /// The broker has the message that reading begins with, so it comes at once or not at all.
 const FIRST_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long one who uses the file waits for another.
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Bounds of the file.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +107,20 @@ impl History {
         Ok(Self {
             db: Arc::new(Mutex::new(db)),
             path,
+        })
+    }
+
+    /// The same file for one who reads much: whoever writes does not wait for it.
+    ///
+    /// # Errors
+    /// When the file can't be opened once more.
+    pub(crate) fn reader(&self) -> Result<Self> {
+        let db = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .and_then(|db| db.busy_timeout(BUSY_LIMIT).map(|()| db));
+        let db = db.with_context(|| format!("open the history {}", self.path.display()))?;
+        Ok(Self {
+            db: Arc::new(Mutex::new(db)),
+            path: self.path.clone(),
         })
     }
 
@@ -233,7 +250,7 @@ impl History {
 
 fn open_file(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(path)?;
-    db.busy_timeout(Duration::from_secs(10))?;
+    db.busy_timeout(BUSY_LIMIT)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     // A cache of the stream: what a power cut takes is read again.
     db.pragma_update(None, "synchronous", "NORMAL")?;
@@ -259,10 +276,18 @@ fn is_kept(kind: &str) -> bool {
     Kind::from_wire_name(kind).is_some_and(|kind| kind != Kind::Mark)
 }
 
+/// The event of a message. It is one only under its own key: the broker lets an agent write keys that end in its name and
+/// no others, while in the body it may call itself what it likes.
+fn event_of(kind: &str, routing_key: &str, body: &[u8]) -> Option<Event> {
+    if Kind::from_wire_name(kind) != Some(Kind::Event) {
+        return None;
+    }
+    let event: Event = envelope::decode(kind, body).ok()?;
+    (topic_key(&event.topic, &event.host) == routing_key).then_some(event)
+}
+
 fn row(incoming: Incoming) -> Row {
-    let event = (Kind::from_wire_name(&incoming.kind) == Some(Kind::Event))
-        .then(|| envelope::decode::<Event>(&incoming.kind, &incoming.body).ok())
-        .flatten();
+    let event = event_of(&incoming.kind, &incoming.routing_key, &incoming.body);
     Row {
         offset: incoming.stream_offset.unwrap_or(0),
         id: incoming.message_id.map(|id| id.to_string()),

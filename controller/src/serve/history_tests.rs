@@ -48,6 +48,23 @@ fn rows_are_kept_once_and_the_offset_with_them() {
 }
 
 #[test]
+fn an_event_about_another_than_its_key_says_is_none() {
+    let event = sample(1, "a", "fleet.host.lost", "h1").event.unwrap();
+    let body = envelope::encode(&event).unwrap();
+    let kind = Kind::Event.wire_name();
+    assert_eq!(event_of(kind, "fleet.host.lost.h1", &body), Some(event));
+    for key in [
+        "fleet.host.lost.h2",
+        "x.fleet.host.lost.h1",
+        "fleet.host.h1",
+        "h1",
+        "",
+    ] {
+        assert_eq!(event_of(kind, key, &body), None, "{key}");
+    }
+}
+
+#[test]
 fn the_newest_of_two_topics_is_found_for_each_host() {
     let dir = tempfile::tempdir().unwrap();
     let history = History::open(dir.path()).unwrap();

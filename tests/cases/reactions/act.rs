@@ -2,19 +2,14 @@
 
 use muster_harness::eventually_within;
 
-use super::peers::{MailServer, Receiver};
+use super::peers::{Outlets, Receiver};
 use super::*;
 
 #[tokio::test]
 async fn one_event_is_one_mail_one_post_and_one_recovery() -> Result<()> {
-    let receiver = Receiver::start().await?;
-    let directory = tempfile::tempdir()?;
-    let mail = MailServer::start(directory.path(), "starttls").await?;
-    let sections = format!(
-        "{}{}{}",
-        mail.section("secret"),
-        receiver.sections(&["good"], "body = \"alert\""),
-        r#"
+    let outlets = Outlets::start("starttls").await?;
+    let sections = outlets.sections("body = \"alert\"")
+        + r#"
 [[reaction]]
 name = "backend-down"
 on = ["keepalived.backend.down"]
@@ -29,8 +24,7 @@ name = "not-this"
 on = ["keepalived.backend.down"]
 when = 'area=sz'
 webhook = ["good"]
-"#
-    );
+"#;
     let stage = Stage::start(2, &sections).await?;
     let host = stage.fleet.agents[0].host.clone();
     stage.say(0, &keepalived("down"))?;
@@ -46,7 +40,7 @@ webhook = ["good"]
     let event = event.iter().find(|event| event["from"] == host.as_str());
     let event = event.context("the event")?;
 
-    let mails = mail.mails()?;
+    let mails = outlets.mail.mails()?;
     assert_eq!(mails.len(), 1, "{mails:#?}");
     assert_eq!(
         mails[0].to,
@@ -73,7 +67,7 @@ webhook = ["good"]
         );
     }
 
-    let posts = receiver.posts("good");
+    let posts = outlets.receiver.posts("good");
     assert_eq!(posts.len(), 1, "{posts:#?}");
     assert!(posts[0].signed, "{posts:#?}");
     let body = &posts[0].body;
@@ -122,14 +116,9 @@ webhook = ["good"]
 
 #[tokio::test]
 async fn a_burst_of_a_thousand_changes_is_one_digest() -> Result<()> {
-    let receiver = Receiver::start().await?;
-    let directory = tempfile::tempdir()?;
-    let mail = MailServer::start(directory.path(), "tls").await?;
-    let sections = format!(
-        "{}{}{}",
-        mail.section("secret"),
-        receiver.sections(&["good"], ""),
-        r#"
+    let outlets = Outlets::start("tls").await?;
+    let sections = outlets.sections("")
+        + r#"
 [[reaction]]
 name = "flaps"
 on = ["keepalived.backend.#"]
@@ -137,21 +126,20 @@ group_by = ["virtual_server"]
 window = "30s"
 mail = { to_fields = ["mailto"] }
 webhook = ["good"]
-"#
-    );
+"#;
     let stage = Stage::start(1, &sections).await?;
     let lines: String = (0..500)
         .map(|_| keepalived("down") + &keepalived("up"))
         .collect();
     stage.say(0, &lines)?;
     stage.await_told("reaction.fired", 2).await?;
-    let mails = mail.mails()?;
+    let mails = outlets.mail.mails()?;
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].to, ["ann@example.com"]);
     let subject = &mails[0].headers["subject"];
     assert!(subject.contains("1000 events"), "{subject}");
     assert!(mails[0].text.contains("and 900 more"), "{}", mails[0].text);
-    let posts = receiver.posts("good");
+    let posts = outlets.receiver.posts("good");
     assert_eq!(posts.len(), 1);
     assert_eq!(posts[0].body["count"], 1000);
     assert_eq!(posts[0].body["topics"]["keepalived.backend.down"], 500);

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::peers::{MailServer, Receiver};
+use super::peers::Outlets;
 use super::*;
 use crate::lvs::site::Site;
 
@@ -51,14 +51,9 @@ async fn keepalived_takes_a_real_server_out_and_a_job_puts_it_back() -> Result<(
         "keepalived -n -l -D -f /run/k1.conf -p /run/k1.pid -r /run/k1v.pid -c /run/k1c.pid >>/run/k1.log 2>&1",
     )?;
 
-    let receiver = Receiver::start().await?;
-    let directory = tempfile::tempdir()?;
-    let mail = MailServer::start(directory.path(), "starttls").await?;
-    let sections = format!(
-        "{}{}{}",
-        mail.section("secret"),
-        receiver.sections(&["good"], "body = \"alert\""),
-        r#"
+    let outlets = Outlets::start("starttls").await?;
+    let sections = outlets.sections("body = \"alert\"")
+        + r#"
 [[reaction]]
 name = "backend-down"
 on = ["keepalived.backend.down"]
@@ -66,8 +61,7 @@ when = 'source=log'
 mail = { to_fields = ["mailto"] }
 webhook = ["good"]
 job = { action = "script.run", args = { name = "recover", args = ["{{ event.fields.real_server }}"] } }
-"#
-    );
+"#;
     let serve = Serve::start(site.fleet.second_desk("serve")?, "serve", &sections)?;
     eventually_within("muster serve is ready", LIMIT, async || serve.ready().await).await?;
     let told = async |topic: &str, wanted: usize| {
@@ -130,11 +124,11 @@ job = { action = "script.run", args = { name = "recover", args = ["{{ event.fiel
         return Err(error.context(recovered(&site).await));
     }
 
-    let mails = mail.mails()?;
+    let mails = outlets.mail.mails()?;
     assert_eq!(mails.len(), 1, "{mails:#?}");
     assert_eq!(mails[0].to, ["ann@example.com"]);
     assert!(mails[0].text.contains("the shop"), "{}", mails[0].text);
-    let posts = receiver.posts("good");
+    let posts = outlets.receiver.posts("good");
     assert_eq!(posts.len(), 1, "{posts:#?}");
     let body = &posts[0].body;
     let of = |name: &str| body[name].as_str().unwrap_or_default().to_owned();

@@ -134,6 +134,31 @@ async fn take(
     status
 }
 
+/// Where a reaction's words go: a receiver of webhooks and a mail server.
+pub(super) struct Outlets {
+    pub(super) receiver: Receiver,
+    pub(super) mail: MailServer,
+    // Dropped last: the mail server writes into it.
+    _directory: tempfile::TempDir,
+}
+
+impl Outlets {
+    /// `mode` as in [`MailServer::start`].
+    pub(super) async fn start(mode: &'static str) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        Ok(Self {
+            receiver: Receiver::start().await?,
+            mail: MailServer::start(directory.path(), mode).await?,
+            _directory: directory,
+        })
+    }
+
+    /// `[mail]` and the webhook `good`, which has the lines `keys`, too.
+    pub(super) fn sections(&self, keys: &str) -> String {
+        self.mail.section("secret") + &self.receiver.sections(&["good"], keys)
+    }
+}
+
 /// A mail server.
 pub(super) struct MailServer {
     port: u16,

@@ -1,6 +1,6 @@
 //! What stops a loop: the depth limit, the budget, and the breaker, which tells a person.
 
-use super::peers::{MailServer, Receiver};
+use super::peers::Outlets;
 use super::*;
 
 /// A job that brings the event again which it is the answer to.
@@ -42,17 +42,11 @@ async fn a_loop_is_stopped_by_the_depth_limit() -> Result<()> {
 
 #[tokio::test]
 async fn a_loop_is_stopped_by_the_budget_and_the_breaker_tells_a_person() -> Result<()> {
-    let receiver = Receiver::start().await?;
-    let directory = tempfile::tempdir()?;
-    let mail = MailServer::start(directory.path(), "starttls").await?;
+    let outlets = Outlets::start("starttls").await?;
     let limits = "[reactions]\nloop_window = \"0s\"\nbreaker_after = 2\nbreaker_pause = \"1h\"\ntell = [\"person@example.com\"]\n\
                   tell_webhook = [\"good\"]\n";
     let rule = LOOP.replace("[reaction.job]", "budget = \"4/1h\"\n[reaction.job]");
-    let sections = format!(
-        "{}{}{limits}{rule}",
-        mail.section("secret"),
-        receiver.sections(&["good"], "")
-    );
+    let sections = outlets.sections("") + limits + &rule;
     let stage = Stage::start(1, &sections).await?;
     stage.say(0, "db is down\n")?;
     assert_eq!(reasons(&stage, 1).await?, ["budget"]);
@@ -66,9 +60,9 @@ async fn a_loop_is_stopped_by_the_budget_and_the_breaker_tells_a_person() -> Res
     stage.say(0, "db is down\n")?;
     assert_eq!(reasons(&stage, 3).await?, ["budget", "budget", "breaker"]);
     muster_harness::eventually_within("a person is told", LIMIT, async || {
-        let mails = mail.mails().map_err(|error| format!("{error:#}"))?;
+        let mails = outlets.mail.mails().map_err(|error| format!("{error:#}"))?;
         let to: Vec<_> = mails.iter().flat_map(|mail| mail.to.clone()).collect();
-        let posts = receiver.posts("good").len();
+        let posts = outlets.receiver.posts("good").len();
         muster_harness::want((to, posts), (vec!["person@example.com".to_owned()], 1))
     })
     .await?;

@@ -12,7 +12,7 @@ use muster_proto::id::HostId;
 use muster_proto::topology::{EVENTS, topic_key};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::config::ReactConfig;
 use super::decision::{Firing, Suppressed};
@@ -26,8 +26,11 @@ use super::webhook::Hook;
 /// Tries under way at one outlet at a time.
 const AT_ONCE: usize = 8;
 
-/// Actions that wait for one outlet; more fail at once, of which the history tells.
+/// Actions that wait for one outlet; more fail when none of these has ended in time, of which the history tells.
 const WAITING_MAX: usize = 1000;
+
+/// How long one waits to be among them: what has gathered while nobody reacted is much at once, and is soon done.
+const PLACE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Longest pause between two tries; the first is a second, and each is random.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -315,31 +318,18 @@ impl Hands {
         Ok(())
     }
 
-    /// Tells that this program takes over.
+    /// Tells this program's part in it, `TAKING` or `ACTIVE`, with the topics that its queue is bound to.
     ///
     /// # Errors
     /// When the history could not be told.
-    pub(crate) async fn tell_taking(
+    pub(crate) async fn tell_part(
         &self,
         session: &Session,
+        what: &'static str,
         keys: &std::collections::BTreeSet<String>,
     ) -> Result<muster_proto::id::MessageId> {
         let id = stamp::new_message_id();
-        publish(session, self.teller().taking(id, keys)).await?;
-        Ok(id)
-    }
-
-    /// Tells that this program is the one that reacts.
-    ///
-    /// # Errors
-    /// When the history could not be told.
-    pub(crate) async fn tell_active(
-        &self,
-        session: &Session,
-        keys: &std::collections::BTreeSet<String>,
-    ) -> Result<muster_proto::id::MessageId> {
-        let id = stamp::new_message_id();
-        publish(session, self.teller().active(id, keys)).await?;
+        publish(session, self.teller().part(id, what, keys)).await?;
         Ok(id)
     }
 }
@@ -351,7 +341,8 @@ async fn tries(
     retry_for_ms: u64,
     firing: &Firing,
 ) -> (Result<Value, String>, u32) {
-    let Ok(_place) = gate.places.try_acquire() else {
+    let place = timeout(PLACE_LIMIT, gate.places.acquire()).await;
+    let Ok(Ok(_place)) = place else {
         let why = format!("{WAITING_MAX} others wait for it already");
         return (Err(why), 0);
     };

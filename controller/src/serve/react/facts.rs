@@ -238,18 +238,18 @@ impl Teller {
         (id, self.event(topic, severity, rule, summary, json!({})))
     }
 
-    /// That this controller is about to be the one that reacts, with the topics that its queue is bound to.
-    pub(crate) fn taking(&self, id: MessageId, keys: &BTreeSet<String>) -> Told {
-        let summary = "it takes over the reactions to events".to_owned();
+    /// This controller's part: [`TAKING`] when it takes over, [`ACTIVE`] when it is the one that reacts, with the topics
+    /// that its queue is bound to.
+    pub(crate) fn part(&self, id: MessageId, what: &'static str, keys: &BTreeSet<String>) -> Told {
+        let summary = match what {
+            TAKING => "it takes over the reactions to events",
+            _ => "it is the one that reacts to events",
+        };
         let fields = json!({ "keys": keys });
-        (id, self.event(TAKING, Severity::Info, "", summary, fields))
-    }
-
-    /// That this controller is the one that reacts, with the topics that its queue is bound to.
-    pub(crate) fn active(&self, id: MessageId, keys: &BTreeSet<String>) -> Told {
-        let summary = "it is the one that reacts to events".to_owned();
-        let fields = json!({ "keys": keys });
-        (id, self.event(ACTIVE, Severity::Info, "", summary, fields))
+        (
+            id,
+            self.event(what, Severity::Info, "", summary.to_owned(), fields),
+        )
     }
 
     /// A silence.

@@ -145,10 +145,7 @@ impl Dispatcher {
         let signed = order
             .sign(id, &self.issuer, key, firing.begun_ms)
             .map_err(|error| Trouble::for_good(format!("{error:#}")))?;
-        if signed.request.deliver_by_ms <= stamp::now_ms() {
-            let why = "too late: the time in which hosts may take it is over";
-            return Err(Trouble::for_good(why.to_owned()));
-        }
+        in_time(signed.request.deliver_by_ms, stamp::now_ms())?;
         let opened: JobOpened = order.opened(&signed);
         self.tell(session, &opened, "job.opened", id)
             .await
@@ -271,4 +268,27 @@ async fn send_to(
         }
     }
     Ok(unroutable)
+}
+
+/// Whether hosts may still take a job; an old one may come from whoever began it and died.
+fn in_time(deliver_by_ms: u64, now_ms: u64) -> Result<(), Trouble> {
+    if deliver_by_ms > now_ms {
+        return Ok(());
+    }
+    let why = "too late: the time in which hosts may take it is over";
+    Err(Trouble::for_good(why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_nobody_may_take_any_more_is_not_sent() {
+        assert!(in_time(1001, 1000).is_ok());
+        for now_ms in [1001, 2000] {
+            let trouble = in_time(1001, now_ms).err();
+            assert!(trouble.is_some_and(|trouble| !trouble.again && trouble.why.contains("late")));
+        }
+    }
 }

@@ -375,8 +375,8 @@ impl Mailer {
                             for_now = Some(trouble);
                         }
                         Err(trouble) => {
-                            let why = trouble.why.lines().next().map_or("", cut_answer);
-                            letter.refused.insert(address.to_string(), why.to_owned());
+                            let why = refusal(&trouble.why).to_owned();
+                            letter.refused.insert(address.to_string(), why);
                         }
                     }
                 }
@@ -419,10 +419,11 @@ impl Mailer {
     }
 }
 
-/// A mail server's answer, short enough for a hundred of them in one event.
-fn cut_answer(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(REFUSAL_BYTES_MAX))
-        .unwrap_or(text)
+/// A mail server's answer, short enough for a hundred of them in one event: the beginning of its first line.
+fn refusal(why: &str) -> &str {
+    let line = why.lines().next().unwrap_or_default();
+    line.get(..line.floor_char_boundary(REFUSAL_BYTES_MAX))
+        .unwrap_or(line)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -438,3 +439,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "mail_tests.rs"]
+mod tests;

@@ -18,13 +18,14 @@ mod maintenance;
 mod past;
 pub(crate) mod rules;
 pub(crate) mod silence;
+mod takeover;
 pub(crate) mod text;
 mod webhook;
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -33,18 +34,19 @@ use futures_util::stream::FuturesUnordered;
 use muster_link::{Acks, Binding, Consume, Deliveries, Incoming, Session, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::event::Event;
-use muster_proto::id::{HostId, MessageId};
+use muster_proto::id::MessageId;
 use muster_proto::topology::{EVENTS, REACTIONS};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::act::{Hands, Outlets};
 use self::config::ReactConfig;
 use self::decision::{Decision, Firing};
 use self::engine::Engine;
-use self::facts::fact;
-use self::heard::Heard;
-use self::past::{Past, is_genuine};
+use self::facts::{ACTIVE, TAKING, fact};
+use self::past::Past;
 use self::rules::Rule;
+use self::takeover::{Known, Takeover};
 use super::history::History;
 use super::lead::Leading;
 use super::session::{Again, Part};
@@ -61,13 +63,10 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often it is told that somebody reacts: so far back events are read by whoever takes over.
-const TELL_EVERY: Duration = Duration::from_secs(120);
-
-/// How long an event may be between the stream and a decision, beside what its rule waits for.
-const SLACK_MS: u64 = 60_000;
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Firings under way; more events are not taken until there are fewer.
-const FIRINGS_MAX: usize = 5000;
+const FIRINGS_MAX: usize = 10_000;
 
 /// What silences are told by.
 const SILENCE_KEY: &str = "reaction.silence.#";
@@ -129,11 +128,11 @@ impl React {
     /// Reacts, as the one that does, until the session ends.
     async fn react(&self, session: &Session) -> Result<()> {
         let keys = self.bind(session).await?;
-        let told = self.hands.tell_taking(session, &keys).await?;
+        let told = self.hands.tell_part(session, TAKING, &keys).await?;
         self.await_history(&told).await?;
-        let mut engine = self.rebuild()?;
+        let mut engine = self.take_over().await?;
         // Not before: who takes over next begins where somebody knew all that there was.
-        self.hands.tell_active(session, &keys).await?;
+        self.hands.tell_part(session, ACTIVE, &keys).await?;
         let consume = Consume {
             queue: REACTIONS.to_owned(),
             exclusive: false,
@@ -174,7 +173,7 @@ impl React {
                     tell_at = Instant::now() + TELL_EVERY;
                     let keys = keys.clone();
                     flights.push(Box::pin(async move {
-                        self.hands.tell_active(session, &keys).await.map(|_| None)
+                        self.hands.tell_part(session, ACTIVE, &keys).await.map(|_| None)
                     }));
                 }
             }
@@ -205,7 +204,8 @@ impl React {
         let Some(id) = incoming.message_id else {
             return;
         };
-        if !is_genuine(&event, &incoming.routing_key, |host| self.is_host(host)) {
+        let known = self.known();
+        if !known.is_genuine(&event, &incoming.routing_key) {
             tracing::warn!(key = incoming.routing_key, user = ?incoming.user_id, "passed over: it is not by whom it says");
             return;
         }
@@ -214,7 +214,7 @@ impl React {
         {
             engine.note(fact);
         }
-        engine.take(&Arc::new(self.heard(id, event, stamp::now_ms())));
+        engine.take(&Arc::new(known.heard(id, event, stamp::now_ms())));
     }
 
     fn carry_out<'a>(&'a self, session: &'a Session, decision: Decision) -> Flight<'a> {
@@ -257,7 +257,8 @@ impl React {
 
     /// Binds the queue to what the rules want, and unbinds what they no longer do. Gives the binding keys.
     async fn bind(&self, session: &Session) -> Result<BTreeSet<String>> {
-        let mut keys: BTreeSet<String> = self.patterns().iter().map(|it| binding_key(it)).collect();
+        let patterns = self.config.rules.patterns();
+        let mut keys: BTreeSet<String> = patterns.iter().map(|it| binding_key(it)).collect();
         keys.insert(SILENCE_KEY.to_owned());
         for key in &keys {
             session.bind(REACTIONS, &binding(key)).await?;
@@ -266,15 +267,6 @@ impl React {
             session.unbind(REACTIONS, &binding(key)).await?;
         }
         Ok(keys)
-    }
-
-    /// The patterns of all topics that the rules want.
-    fn patterns(&self) -> Vec<String> {
-        let rules = self.config.rules.rules.iter();
-        rules
-            .flat_map(|rule| rule.on.iter().chain(&rule.until))
-            .cloned()
-            .collect()
     }
 
     /// Waits until the history has the event `id`, and with it all that came before.
@@ -290,46 +282,24 @@ impl React {
         Ok(())
     }
 
-    /// The engine as whoever reacted before has left it.
-    fn rebuild(&self) -> Result<Engine> {
-        let (past, now_ms) = (Past(&self.history), stamp::now_ms());
-        let rules = &self.config.rules;
-        let mut engine = Engine::new(Arc::clone(rules));
-        let is_good = |event: &Event, key: &str| is_genuine(event, key, |host| self.is_host(host));
-        for (_, key, _, event) in past.facts(now_ms.saturating_sub(rules.memory_ms()))? {
-            if let Some(fact) = fact(&event).filter(|_| is_good(&event, &key)) {
-                engine.note(fact);
-            }
-        }
-        let since_ms = now_ms.saturating_sub(rules.wait_ms().saturating_add(SLACK_MS));
-        for (id, key, at_ms, event) in past.events(&self.patterns(), since_ms)? {
-            if is_good(&event, &key) {
-                engine.take(&Arc::new(self.heard(id, event, at_ms.min(now_ms))));
-            }
-        }
-        engine.resume(|id| {
-            let (id, _, at_ms, event) = past.event(id).ok()??;
-            Some(Arc::new(self.heard(id, event, at_ms)))
-        });
-        Ok(engine)
+    /// The engine as whoever reacted before has left it. Read beside the session's work, however much there is.
+    async fn take_over(&self) -> Result<Engine> {
+        let takeover = Takeover {
+            history: self.history.reader()?,
+            rules: Arc::clone(&self.config.rules),
+            known: self.known(),
+        };
+        // Whoever stops waiting drops it, and the reading ends.
+        let waits = Arc::new(());
+        let is_wanted = Arc::downgrade(&waits);
+        let read = spawn_blocking(move || takeover.engine(|| is_wanted.strong_count() > 0));
+        let engine = read.await.context("read what happened before")?;
+        drop(waits);
+        engine
     }
 
-    fn heard(&self, id: MessageId, event: Event, heard_ms: u64) -> Heard {
-        let fleet = self.hands.dispatcher.fleet.lock();
-        let fleet = fleet.unwrap_or_else(PoisonError::into_inner);
-        let host = fleet.hosts().get(&event.host);
-        Heard {
-            id,
-            labels: host.map_or_else(Default::default, |host| host.presence.labels.clone()),
-            event,
-            heard_ms,
-        }
-    }
-
-    fn is_host(&self, name: &HostId) -> bool {
-        let fleet = self.hands.dispatcher.fleet.lock();
-        let fleet = fleet.unwrap_or_else(PoisonError::into_inner);
-        fleet.hosts().contains_key(name)
+    fn known(&self) -> Known {
+        Known(Arc::clone(&self.hands.dispatcher.fleet))
     }
 }
 

@@ -44,24 +44,21 @@ impl Past<'_> {
         Ok(row.and_then(kept))
     }
 
-    /// What is told of reactions since `since_ms`, and every silence; in the stream's order.
+    /// Hands over what is told of reactions since `since_ms`, and every silence; in the stream's order, until `each` says
+    /// that it is enough.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub(crate) fn facts(&self, since_ms: u64) -> Result<Vec<Kept>> {
-        let rows = self.0.with("read what is told of reactions", |db| {
-            db.prepare_cached(
+    pub(crate) fn facts(&self, since_ms: u64, each: impl FnMut(Kept) -> bool) -> Result<()> {
+        self.0.with("read what is told of reactions", |db| {
+            let mut statement = db.prepare_cached(
                 "SELECT id, routing_key, at_ms, body FROM events INDEXED BY events_topic
                  WHERE topic >= 'reaction.' AND topic < 'reaction/' AND topic <> ?1
                  AND (at_ms >= ?2 OR topic IN (?3, ?4)) ORDER BY offset",
-            )?
-            .query_map(
-                params![ACTIVE, sql(since_ms), SILENCE_ADDED, SILENCE_REMOVED],
-                raw,
-            )?
-            .collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        Ok(rows.into_iter().filter_map(kept).collect())
+            )?;
+            let params = params![ACTIVE, sql(since_ms), SILENCE_ADDED, SILENCE_REMOVED];
+            hand_over(statement.query(params)?, each)
+        })
     }
 
     /// The binding keys that those who reacted before have told, the last few of them.
@@ -83,45 +80,59 @@ impl Past<'_> {
         Ok(keys.collect())
     }
 
-    /// The events with a topic of `patterns` that came after somebody told, `since_ms` or before, that he reacts; in the
-    /// stream's order. By the stream and not by their own times: hosts' clocks differ, and what an agent had kept comes
-    /// late.
+    /// Hands over the events with a topic of `patterns` that came after somebody told, `since_ms` or before, that he
+    /// reacts; in the stream's order, until `each` says that it is enough. By the stream and not by their own times:
+    /// hosts' clocks differ, and what an agent had kept comes late. `is_good` tells who may say that he reacts.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub(crate) fn events(&self, patterns: &[String], since_ms: u64) -> Result<Vec<Kept>> {
+    pub(crate) fn events(
+        &self,
+        patterns: &[String],
+        since_ms: u64,
+        is_good: impl Fn(&Event, &str) -> bool,
+        each: impl FnMut(Kept) -> bool,
+    ) -> Result<()> {
         let topics = self.topics(patterns)?;
         if topics.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let places = vec!["?"; topics.len()].join(", ");
-        let rows = self.0.with("read the events that may wait", |db| {
-            let from: Option<i64> = db
-                .prepare_cached(
-                    "SELECT offset FROM events WHERE topic = ?1 AND at_ms <= ?2 ORDER BY offset DESC LIMIT 1",
-                )?
-                .query_row(params![ACTIVE, sql(since_ms)], |row| row.get(0))
-                .optional()?;
-            let from = match from {
+        self.0.with("read the events that may wait", |db| {
+            let first_good = |text: &str, before_ms: i64| -> rusqlite::Result<Option<i64>> {
+                let mut statement = db.prepare_cached(text)?;
+                let mut rows = statement.query(params![ACTIVE, before_ms])?;
+                while let Some(row) = rows.next()? {
+                    let is_good =
+                        |(_, key, _, event): Kept| is_good(&event, &key).then(|| row.get(4));
+                    if let Some(offset) = kept(raw(row)?).and_then(is_good) {
+                        return offset.map(Some);
+                    }
+                }
+                Ok(None)
+            };
+            let newest = first_good(
+                "SELECT id, routing_key, at_ms, body, offset FROM events WHERE topic = ?1 AND at_ms <= ?2
+                 ORDER BY offset DESC",
+                sql(since_ms),
+            )?;
+            let from = match newest {
                 Some(from) => from,
-                None => db
-                    .query_row(
-                        "SELECT min(offset) FROM events WHERE topic = ?1",
-                        [ACTIVE],
-                        |row| row.get::<_, Option<i64>>(0),
-                    )?
-                    .unwrap_or(0),
+                None => first_good(
+                    "SELECT id, routing_key, at_ms, body, offset FROM events WHERE topic = ?1 AND at_ms <= ?2
+                     ORDER BY offset",
+                    i64::MAX,
+                )?
+                .unwrap_or(0),
             };
             // The number is no text of anybody's.
             let text = format!(
                 "SELECT id, routing_key, at_ms, body FROM events INDEXED BY events_offset
                  WHERE offset > {from} AND topic IN ({places}) ORDER BY offset"
             );
-            db.prepare(&text)?
-                .query_map(params_from_iter(topics.iter()), raw)?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        Ok(rows.into_iter().filter_map(kept).collect())
+            let mut statement = db.prepare(&text)?;
+            hand_over(statement.query(params_from_iter(topics.iter()))?, each)
+        })
     }
 
     /// The topics that there are, of those that match. Each costs one look at the index, however many events it has.
@@ -141,6 +152,18 @@ impl Past<'_> {
             .take(10_000)
             .collect())
     }
+}
+
+fn hand_over(
+    mut rows: rusqlite::Rows<'_>,
+    mut each: impl FnMut(Kept) -> bool,
+) -> rusqlite::Result<()> {
+    while let Some(row) = rows.next()? {
+        if kept(raw(row)?).is_some_and(|kept| !each(kept)) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 type Raw = (String, String, i64, Vec<u8>);
@@ -190,4 +213,71 @@ pub(crate) fn is_genuine(
         .chain(ends)
         .filter_map(|name| name.parse().ok())
         .any(|host| is_host(&host))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use muster_proto::event::Severity;
+
+    use super::*;
+    use crate::serve::history::Row;
+
+    fn said(offset: u64, topic: &str, host: &str) -> Row {
+        let event = Event {
+            topic: topic.into(),
+            host: host.parse().unwrap(),
+            at_ms: offset,
+            severity: Severity::Info,
+            summary: "x".into(),
+            key: String::new(),
+            fields: Default::default(),
+            before: serde_json::Value::Null,
+            after: serde_json::Value::Null,
+            seq: 0,
+            cause: None,
+        };
+        Row {
+            offset,
+            id: Some(format!("019a0000-0000-7000-8000-{offset:012x}")),
+            kind: Kind::Event.wire_name().into(),
+            routing_key: format!("{topic}.{host}"),
+            at_ms: offset,
+            body: envelope::encode(&event).unwrap(),
+            event: Some(event),
+        }
+    }
+
+    #[test]
+    fn a_host_that_says_it_reacts_hides_no_event() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = History::open(dir.path()).unwrap();
+        let rows = [
+            said(1, "x", "h1"),
+            said(2, ACTIVE, "ops"),
+            said(3, "x", "h1"),
+            said(4, ACTIVE, "h1"),
+            said(5, "x", "h1"),
+        ];
+        history.apply(&rows).unwrap();
+        let past = Past(&history);
+        let of = |is_good: &dyn Fn(&Event, &str) -> bool, since_ms| {
+            let mut events = Vec::new();
+            let each = |kept: Kept| {
+                events.push(kept.2);
+                true
+            };
+            past.events(&["x".to_owned()], since_ms, is_good, each)
+                .unwrap();
+            events
+        };
+        let genuine =
+            |event: &Event, key: &str| is_genuine(event, key, |host| host.as_str() == "h1");
+        // By the newest before then, and where there is none by the oldest.
+        for since_ms in [10, 0] {
+            assert_eq!(of(&genuine, since_ms), [3, 5], "{since_ms}");
+        }
+        assert_eq!(of(&|_, _| true, 10), [5]);
+        assert_eq!(of(&|_, _| false, 10), [1, 3, 5]);
+    }
 }

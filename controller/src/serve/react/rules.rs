@@ -288,6 +288,15 @@ impl Rules {
             .unwrap_or(0)
     }
 
+    /// The patterns of all topics that the rules want.
+    pub(crate) fn patterns(&self) -> Vec<String> {
+        let wanted = self
+            .rules
+            .iter()
+            .flat_map(|it| it.on.iter().chain(&it.until));
+        wanted.cloned().collect()
+    }
+
     /// How long an event may wait before something is done, in milliseconds.
     pub(crate) fn wait_ms(&self) -> u64 {
         let wait = |rule: &Rule| rule.hold_ms + rule.window_ms + rule.interval_ms;

@@ -61,7 +61,8 @@ impl Engine {
         batch.events.push(heard);
         let full = batch.events.len() >= EVENTS_MAX || batch.target_bytes >= TARGET_BYTES_MAX;
         if self.batches.len() > WAITING_MAX
-            && let Some(oldest) = self.batches.values_mut().min_by_key(|it| it.due_ms)
+            && let waiting = self.batches.values_mut().filter(|it| it.due_ms > 0)
+            && let Some(oldest) = waiting.min_by_key(|it| it.due_ms)
         {
             oldest.due_ms = 0;
         }

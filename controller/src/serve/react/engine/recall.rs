@@ -22,13 +22,18 @@ impl Engine {
                 good,
                 at_ms,
             } => {
-                let rule = self.rule_named(&rule);
-                if let Some((_, done)) = self.open.get_mut(&firing) {
+                let Some(rule) = self.rule_named(&rule) else {
+                    return;
+                };
+                let is_over = self.open.get_mut(&firing).is_some_and(|(_, done)| {
                     done.insert(action);
+                    let rule = self.rules.rules.get(rule);
+                    rule.is_some_and(|rule| rule.actions().iter().all(|it| done.contains(it)))
+                });
+                if is_over {
+                    self.open.remove(&firing);
                 }
-                if let Some(rule) = rule {
-                    self.ended(rule, good, at_ms);
-                }
+                self.ended(rule, good, at_ms);
             }
             Fact::Suppressed {
                 rule,
@@ -101,17 +106,10 @@ impl Engine {
 
     /// After the facts: the firings that had begun and not ended, of which an event is had by `find`.
     pub(crate) fn resume(&mut self, mut find: impl FnMut(&MessageId) -> Option<Arc<Heard>>) {
-        let rules = Arc::clone(&self.rules);
         for (id, (begun, done)) in std::mem::take(&mut self.open) {
             let Some(at) = self.rule_named(&begun.rule) else {
                 continue;
             };
-            let Some(rule) = rules.rules.get(at) else {
-                continue;
-            };
-            if rule.actions().iter().all(|action| done.contains(action)) {
-                continue;
-            }
             let events: Vec<Arc<Heard>> = begun.events.iter().filter_map(&mut find).collect();
             if events.is_empty() {
                 continue;

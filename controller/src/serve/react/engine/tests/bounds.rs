@@ -142,4 +142,16 @@ fn of_groups_without_end_the_first_do_not_wait() {
         fired += engine.tick(T + n).len();
     }
     assert_eq!(fired, 100);
+    // Many between one look and the next, too.
+    for n in 10_100..10_600 {
+        engine.take(&heard(n, "x", "h1", &n.to_string(), T + n));
+    }
+    assert_eq!(engine.tick(T + 10_600).len(), 500);
+}
+
+#[test]
+fn the_past_is_read_for_as_long_as_an_event_may_be_acted_upon() {
+    let text = "[[reaction]]\nname = 'a'\non = ['x']\nmax_age = '40d'\nwindow = '1m'\nbudget = '1/1m'\nwebhook = ['w']";
+    let memory_ms = config(text).unwrap().rules.memory_ms();
+    assert!(memory_ms >= 40 * 86_400_000 + 120_000, "{memory_ms}");
 }
