@@ -132,11 +132,12 @@ impl Config {
         Self::load(self.named.as_deref())
     }
 
-    /// The print of what was written for these keys (`issuer`, `broker`, `serve.listen`); the same as long as nothing
-    /// was changed there.
+    /// The print of what was written for these keys (`issuer`, `broker`, `serve.listen`) and of the files named there;
+    /// the same as long as nothing was changed.
     #[must_use]
     pub fn print_of(&self, keys: &[&str]) -> Print {
-        Print::of_keys(&self.written, keys)
+        let dir = self.keys_dir.parent().unwrap_or(&self.keys_dir);
+        Print::of_keys(&self.written, keys, dir)
     }
 
     /// The defaults, without reading a file.

@@ -35,8 +35,8 @@ const BATCH: usize = 512;
 /// Deliveries under way: two batches, so that the broker reads on while one is written.
 const PREFETCH: u16 = 1024;
 
-/// The broker has the message that reading begins with, so it comes at once or not at all.
-const FIRST_LIMIT: Duration = Duration::from_secs(5);
+/// The broker has the message that reading begins with: one that is not busy brings it at once.
+pub(crate) const FIRST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longest silence before our own mark comes by. It is confirmed by then.
 const MARK_LIMIT: Duration = Duration::from_secs(20);
@@ -69,6 +69,14 @@ pub enum SyncError {
         "the stream {stream} did not bring our mark within {MARK_LIMIT:?}: has `muster broker init` bound it?"
     )]
     NoMark {
+        /// The stream.
+        stream: &'static str,
+    },
+    /// What the stream has did not come by.
+    #[error(
+        "the stream {stream} did not bring what it has within {FIRST_LIMIT:?}: is the broker busy?"
+    )]
+    Busy {
         /// The stream.
         stream: &'static str,
     },
@@ -169,7 +177,7 @@ async fn read_ledger(
     .await?;
     let mut batch: Vec<Entry> = Vec::with_capacity(BATCH);
     if let Some(position) = known {
-        source.first(position).await?;
+        source.first(session, position).await?;
     }
     loop {
         let (incoming, is_mark) = source.next().await?;
@@ -235,7 +243,7 @@ async fn read_presence(
     )
     .await?;
     if let Some(position) = known {
-        source.first(position).await?;
+        source.first(session, position).await?;
     }
     // Newest by host, so that the file is written once for each.
     let mut newest = std::collections::HashMap::new();
@@ -262,6 +270,34 @@ async fn read_presence(
             newest.insert(presence.host.clone(), Seen { presence, seen_ms });
         }
     }
+}
+
+/// Whether the stream is seen to end before `offset`: it is another one than that which was read so far. One that brings
+/// nothing is not.
+///
+/// # Errors
+/// When the stream can't be read.
+pub(crate) async fn ends_before(
+    session: &Session,
+    stream: &str,
+    offset: u64,
+) -> Result<bool, SetupError> {
+    let consume = Consume {
+        queue: stream.to_owned(),
+        exclusive: false,
+        prefetch: PREFETCH,
+        acks: Acks::Batched,
+        offset: Some(StreamOffset::Last),
+    };
+    let mut deliveries = session.consume(consume).await?;
+    let mut ends = false;
+    while let Ok(next) = timeout(FIRST_LIMIT, deliveries.recv()).await {
+        match next {
+            Some(next) if next.stream_offset.is_none_or(|at| at < offset) => ends = true,
+            _ => return Ok(false),
+        }
+    }
+    Ok(ends)
 }
 
 pub(super) fn entry(incoming: Incoming) -> Entry {
@@ -334,9 +370,13 @@ impl Source {
     }
 
     /// Takes the message that was read last, which must be the one that the file remembers.
-    async fn first(&mut self, known: Position) -> Result<(), Stop> {
+    async fn first(&mut self, session: &Session, known: Position) -> Result<(), Stop> {
         let Ok(first) = timeout(FIRST_LIMIT, self.deliveries.recv()).await else {
-            return Err(Stop::Foreign("it is shorter than what was read".to_owned()));
+            if ends_before(session, self.stream, known.offset).await? {
+                return Err(Stop::Foreign("it is shorter than what was read".to_owned()));
+            }
+            let stream = self.stream;
+            return Err(SyncError::Busy { stream }.into());
         };
         let first = first.ok_or(SyncError::Down {
             stream: self.stream,

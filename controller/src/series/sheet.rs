@@ -28,7 +28,8 @@ pub(super) struct Sheet {
     pub(super) at_ms: u64,
     /// When it came in, by ours.
     pub(super) seen_ms: u64,
-    interval_ms: u64,
+    /// Not known before the second snapshot.
+    interval_ms: Option<u64>,
     /// Figures that found no room.
     pub(super) left_out: usize,
 }
@@ -55,7 +56,7 @@ impl Sheet {
             undo: VecDeque::new(),
             at_ms,
             seen_ms,
-            interval_ms: INTERVAL_DEFAULT_MS,
+            interval_ms: None,
             left_out: 0,
             shape,
         }
@@ -156,13 +157,20 @@ impl Sheet {
 
     /// Whether its newest figures are not older than three snapshots, and the time that one takes.
     pub(super) const fn is_fresh(&self, now_ms: u64) -> bool {
-        now_ms.saturating_sub(self.seen_ms)
-            <= self.interval_ms.saturating_mul(3).saturating_add(8000)
+        let interval_ms = match self.interval_ms {
+            Some(interval_ms) => interval_ms,
+            None => INTERVAL_DEFAULT_MS,
+        };
+        now_ms.saturating_sub(self.seen_ms) <= interval_ms.saturating_mul(3).saturating_add(8000)
     }
 
     fn note(&mut self, at_ms: u64, seen_ms: u64) {
         if let Some(gap @ 1..) = at_ms.checked_sub(self.at_ms) {
-            self.interval_ms = gap.clamp(1000, 3_600_000);
+            // Some that are asked for in between make nobody expect more of them: a shorter interval is believed when
+            // it has gone on for as long as the old one was.
+            let known_ms = self.interval_ms.unwrap_or(0);
+            let interval_ms = gap.max(known_ms.saturating_sub(gap));
+            self.interval_ms = Some(interval_ms.clamp(1000, 3_600_000));
         }
         (self.at_ms, self.seen_ms) = (at_ms, seen_ms);
     }

@@ -187,3 +187,21 @@ fn what_is_not_heard_of_is_not_shown_and_goes() {
     store.sweep(710_000);
     assert_eq!((store.count(), store.shapes()), (0, (0, 0)));
 }
+
+#[test]
+fn some_that_are_asked_for_in_between_make_the_next_one_not_late() {
+    let mut store = SeriesStore::new(BOUNDS);
+    for at in [0, 60, 120, 121, 122, 123, 124] {
+        store.take(&metrics("a", at, snapshot(at, &[])), at * 1000);
+    }
+    assert_eq!(newest(&store, "memory.free_bytes", 180).len(), 1);
+    // A shorter interval is believed after a while.
+    for at in 0..60 {
+        store.take(
+            &metrics("a", 126 + 2 * at, snapshot(at, &[])),
+            (126 + 2 * at) * 1000,
+        );
+    }
+    assert_eq!(newest(&store, "memory.free_bytes", 258).len(), 1);
+    assert_eq!(newest(&store, "memory.free_bytes", 259).len(), 0);
+}

@@ -3,7 +3,8 @@
 //!
 //! A host is silent after two of its own intervals without a word, lost after three, and back with its next word. When
 //! many are silent at a time, it is the broker or the network and not the hosts: that is told once, as one silence, and
-//! the hosts are named one by one only if they are still silent when others are back.
+//! the hosts are named one by one only if they are still silent when others have been back for as long as it takes to be
+//! lost, or when it does not end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,6 +110,8 @@ pub(crate) enum Change {
 pub(crate) struct Fleet {
     hosts: BTreeMap<HostId, Host>,
     silence_since_ms: Option<u64>,
+    /// When the others of a silence were back: who was silent with them has his time anew from then.
+    back_since_ms: u64,
     /// Nobody is overdue before this: we were deaf ourselves.
     deaf_until_ms: u64,
     /// Words of hosts beyond the bound.
@@ -175,7 +178,9 @@ impl Fleet {
             return;
         }
         for host in self.hosts.values_mut() {
-            if host.state == HostState::There && is_without_word(host, SILENT_INTERVALS, now_ms) {
+            if host.state == HostState::There
+                && is_over(host.seen_ms, host, SILENT_INTERVALS, now_ms)
+            {
                 host.state = HostState::Silent;
             }
         }
@@ -187,11 +192,18 @@ impl Fleet {
             Some(since_ms) if many && now_ms.saturating_sub(since_ms) < SILENCE_HOLD_MS => {
                 Some(since_ms)
             }
+            Some(_) if !many => {
+                self.back_since_ms = now_ms;
+                None
+            }
             _ => None,
         };
         if self.silence_since_ms.is_none() {
+            let back_since_ms = self.back_since_ms;
             for host in self.hosts.values_mut() {
-                if host.state == HostState::Silent && is_without_word(host, LOST_INTERVALS, now_ms)
+                let since_ms = host.seen_ms.max(back_since_ms);
+                if host.state == HostState::Silent
+                    && is_over(since_ms, host, LOST_INTERVALS, now_ms)
                 {
                     host.state = HostState::Lost;
                 }
@@ -210,7 +222,7 @@ impl Fleet {
             let hosts = silent + self.count(HostState::There);
             changes.push(Change::SilenceBegan { silent, hosts });
         } else if !self.is_silent() && told.silence {
-            let silent = self.count(HostState::Lost);
+            let silent = silent + self.count(HostState::Lost);
             changes.push(Change::SilenceEnded { silent });
         }
         for (name, host) in &self.hosts {
@@ -237,8 +249,9 @@ impl Fleet {
     }
 }
 
-fn is_without_word(host: &Host, intervals: u64, now_ms: u64) -> bool {
-    now_ms.saturating_sub(host.seen_ms) > intervals.saturating_mul(host.presence.interval_ms)
+/// Whether so many of the host's intervals are over since then.
+fn is_over(since_ms: u64, host: &Host, intervals: u64, now_ms: u64) -> bool {
+    now_ms.saturating_sub(since_ms) > intervals.saturating_mul(host.presence.interval_ms)
 }
 
 #[cfg(test)]

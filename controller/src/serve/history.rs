@@ -17,6 +17,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::time::timeout;
 
 use super::session::Part;
+use crate::ledger::sync::{FIRST_LIMIT, SyncError, ends_before};
 
 /// The file's name in the directory.
 const FILE_NAME: &str = "history.sqlite";
@@ -38,9 +39,6 @@ const PRUNE_EVERY_MS: u64 = 60_000;
 
 /// Part of the rows that goes when the file is too large, as one in so many.
 const PRUNE_PART: i64 = 20;
-
-/// The broker has the message that reading begins with, so it comes at once or not at all.
-const FIRST_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long one who uses the file waits for another.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
@@ -189,15 +187,21 @@ impl History {
             let size = |db: &Connection, what: &str| -> rusqlite::Result<i64> {
                 db.pragma_query_value(None, what, |row| row.get(0))
             };
-            let used = (size(db, "page_count")? - size(db, "freelist_count")?) * size(db, "page_size")?;
-            if number(used) > bounds.bytes_max {
-                gone += db.execute(
+            loop {
+                let used = (size(db, "page_count")? - size(db, "freelist_count")?) * size(db, "page_size")?;
+                if number(used) <= bounds.bytes_max {
+                    return Ok(gone);
+                }
+                let went = db.execute(
                     "DELETE FROM events WHERE offset IN
                      (SELECT offset FROM events ORDER BY offset LIMIT (SELECT count(*) / ?1 + 1 FROM events))",
                     [PRUNE_PART],
                 )?;
+                if went == 0 {
+                    return Ok(gone);
+                }
+                gone += went;
             }
-            Ok(gone)
         })
     }
 
@@ -340,7 +344,8 @@ impl Part for Follow {
         if let Some((offset, id)) = known {
             let first = match timeout(FIRST_LIMIT, deliveries.recv()).await {
                 Ok(first) => Some(row(first.ok_or_else(lost)?)),
-                Err(_) => None,
+                Err(_) if ends_before(session, HISTORY, offset).await? => None,
+                Err(_) => return Err(SyncError::Busy { stream: HISTORY }.into()),
             };
             if !first.is_some_and(|first| first.offset == offset && first.id == id) {
                 self.history.begin_anew()?;

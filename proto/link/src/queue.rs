@@ -60,6 +60,8 @@ pub enum Acks {
 pub enum StreamOffset {
     /// With the oldest message that it still has.
     First,
+    /// With the newest chunk that it has: its last messages, how many is the broker's affair.
+    Last,
     /// With what comes from now on.
     Next,
     /// With this message.
@@ -73,6 +75,7 @@ impl StreamOffset {
     pub(crate) fn argument(self) -> AMQPValue {
         match self {
             Self::First => AMQPValue::LongString("first".into()),
+            Self::Last => AMQPValue::LongString("last".into()),
             Self::Next => AMQPValue::LongString("next".into()),
             Self::Offset(offset) => {
                 AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX))

@@ -151,7 +151,7 @@ fn of_groups_without_end_the_first_do_not_wait() {
 
 #[test]
 fn the_past_is_read_for_as_long_as_an_event_may_be_acted_upon() {
-    let text = "[[reaction]]\nname = 'a'\non = ['x']\nmax_age = '40d'\nwindow = '1m'\nbudget = '1/1m'\nwebhook = ['w']";
+    let text = "[[reaction]]\nname = 'a'\non = ['x']\nmax_age = '13d'\nwindow = '1m'\nbudget = '1/1m'\nwebhook = ['w']";
     let memory_ms = config(text).unwrap().rules.memory_ms();
-    assert!(memory_ms >= 40 * 86_400_000 + 120_000, "{memory_ms}");
+    assert!(memory_ms >= 13 * 86_400_000 + 120_000, "{memory_ms}");
 }
