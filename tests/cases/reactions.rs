@@ -97,6 +97,12 @@ impl Serve {
         fs::read_to_string(file).unwrap_or_default()
     }
 
+    /// Its `/metrics`.
+    async fn metrics(&self) -> Result<String> {
+        let url = format!("http://{}/metrics", self.address);
+        Ok(reqwest::get(url).await?.text().await?)
+    }
+
     /// Whether all its parts work.
     async fn ready(&self) -> Result<(), String> {
         let url = format!("http://{}/readyz", self.address);

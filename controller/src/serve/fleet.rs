@@ -6,10 +6,12 @@
 //! the hosts are named one by one only if they are still silent when others have been back for as long as it takes to be
 //! lost, or when it does not end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use muster_proto::id::HostId;
+use muster_proto::id::{HostId, MessageId};
 use muster_proto::presence::Presence;
+
+use super::derived::derived_id;
 
 /// A host is silent after this many of its intervals: one word may be lost.
 const SILENT_INTERVALS: u64 = 2;
@@ -58,8 +60,8 @@ pub(crate) enum HostState {
 /// What was told of the fleet, whoever told it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// Hosts that were told as lost last.
-    pub(crate) lost: BTreeSet<HostId>,
+    /// Hosts that were told as lost last, and by which event.
+    pub(crate) lost: BTreeMap<HostId, MessageId>,
     /// Whether a silence was told as begun last.
     pub(crate) silence: bool,
 }
@@ -68,8 +70,8 @@ impl Told {
     /// Takes note of what somebody told.
     pub(crate) fn note(&mut self, change: &Change) {
         match change {
-            Change::Lost { host, .. } => _ = self.lost.insert(host.clone()),
-            Change::Back { host } => _ = self.lost.remove(host),
+            Change::Lost { host, id, .. } => _ = self.lost.insert(host.clone(), *id),
+            Change::Back { host, .. } => _ = self.lost.remove(host),
             Change::SilenceBegan { .. } => self.silence = true,
             Change::SilenceEnded { .. } => self.silence = false,
         }
@@ -85,11 +87,15 @@ pub(crate) enum Change {
         host: HostId,
         /// When it was heard of last.
         seen_ms: u64,
+        /// Follows from its last word: of several who tell it, each has the same.
+        id: MessageId,
     },
     /// A lost host is heard of again, or has said goodbye.
     Back {
         /// Which.
         host: HostId,
+        /// Follows from the event that told it lost.
+        id: MessageId,
     },
     /// Many fell silent at once.
     SilenceBegan {
@@ -227,12 +233,16 @@ impl Fleet {
         }
         for (name, host) in &self.hosts {
             match host.state {
-                HostState::Lost if !told.lost.contains(name) => changes.push(Change::Lost {
+                HostState::Lost if !told.lost.contains_key(name) => changes.push(Change::Lost {
                     host: name.clone(),
                     seen_ms: host.seen_ms,
+                    id: derived_id(host.presence.at_ms, &[b"lost", name.as_str().as_bytes()]),
                 }),
-                HostState::There | HostState::Stopped if told.lost.contains(name) => {
-                    changes.push(Change::Back { host: name.clone() });
+                HostState::There | HostState::Stopped => {
+                    changes.extend(told.lost.get(name).map(|lost| Change::Back {
+                        host: name.clone(),
+                        id: derived_id(lost.unix_ms(), &[b"back", lost.as_bytes()]),
+                    }));
                 }
                 _ => {}
             }

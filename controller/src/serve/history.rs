@@ -205,17 +205,17 @@ impl History {
         })
     }
 
-    /// The newest event of each host with one of two topics, for whoever takes over from another: host and topic.
+    /// The newest event of each host with one of two topics, for whoever takes over from another: host, topic and id.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub(crate) fn newest_of(&self, topics: [&str; 2]) -> Result<Vec<(String, String)>> {
+    pub(crate) fn newest_of(&self, topics: [&str; 2]) -> Result<Vec<[String; 3]>> {
         self.with("read the newest events", |db| {
             db.prepare_cached(
-                "SELECT host, topic FROM events WHERE offset IN
+                "SELECT host, topic, id FROM events WHERE offset IN
                  (SELECT max(offset) FROM events WHERE topic IN (?1, ?2) GROUP BY host)",
             )?
-            .query_map(topics, |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map(topics, |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?
             .collect()
         })
     }

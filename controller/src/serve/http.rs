@@ -23,6 +23,7 @@ use super::gather::SharedSeries;
 use super::health::Health;
 use super::history::History;
 use super::lead::Leading;
+use super::react::tally::Tally;
 use super::stats::{self, Question};
 use super::watch::SharedFleet;
 use super::{metrics, scrape};
@@ -39,6 +40,7 @@ pub(crate) struct Shown {
     pub(crate) history: History,
     pub(crate) series: SharedSeries,
     pub(crate) bridges: Board,
+    pub(crate) reactions: Tally,
 }
 
 /// Serves for ever. A port that can't be had is a warning, and is tried again.

@@ -31,6 +31,7 @@ pub(crate) fn text(shown: &Shown) -> Result<String> {
         events: shown.history.count()?,
     }));
     registry.register_collector(Box::new(shown.bridges.clone()));
+    shown.reactions.register(&mut registry);
     let mut text = String::with_capacity(64 << 10);
     text::encode(&mut text, &registry)?;
     // The figures come after these.

@@ -8,6 +8,7 @@
 mod books;
 pub mod bridges;
 pub mod config;
+mod derived;
 mod fleet;
 mod gather;
 mod health;
@@ -39,6 +40,7 @@ use self::history::{Bounds, Follow, History};
 use self::http::Shown;
 use self::lead::Lead;
 use self::parts::{Parts, Planned};
+use self::react::tally::Tally;
 use self::react::{Dispatcher, React};
 use self::republish::Republish;
 use self::watch::{SharedFleet, Watch};
@@ -75,6 +77,7 @@ struct Core {
     fleet: SharedFleet,
     series: SharedSeries,
     bridges: Board,
+    reactions: Tally,
 }
 
 /// Serves until `stop`, or until a part fails in a way that it can't mend. `ready` is called once all parts have begun;
@@ -182,6 +185,7 @@ fn plan(config: &Config, core: &Core) -> Result<Vec<Planned>> {
             history: core.history.clone(),
             series: core.series.clone(),
             bridges: core.bridges.clone(),
+            reactions: core.reactions.clone(),
         };
         let http = async move |stop: CancellationToken| {
             tokio::select! {
@@ -206,7 +210,8 @@ fn react_of(config: &Config, core: &Core, print: Print) -> Result<Option<Planned
         fleet: core.fleet.clone(),
     };
     let (history, leading) = (core.history.clone(), core.leading.subscribe());
-    let react = React::new(config.react.clone(), dispatcher, history, leading)?;
+    let tally = core.reactions.clone();
+    let react = React::new(config.react.clone(), dispatcher, history, leading, tally)?;
     let planned = Planned::linked(react, print, config.broker()?, &core.health);
     Ok(Some(planned))
 }
@@ -238,6 +243,7 @@ impl Core {
             fleet: SharedFleet::default(),
             series: SharedSeries::new(config.serve.series),
             bridges: Board::default(),
+            reactions: Tally::default(),
             state_dir,
         })
     }

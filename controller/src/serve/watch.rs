@@ -155,21 +155,27 @@ impl Watch {
         Ok(Told {
             lost: lost
                 .into_iter()
-                .filter(|(_, topic)| topic == HOST_TOPICS[0])
-                .filter_map(|(host, _)| host.parse().ok())
+                .filter(|[_, topic, _]| topic == HOST_TOPICS[0])
+                .filter_map(|[host, _, id]| Some((host.parse().ok()?, id.parse().ok()?)))
                 .collect(),
-            silence: silence.iter().any(|(_, topic)| topic == SILENCE_TOPICS[0]),
+            silence: silence
+                .iter()
+                .any(|[_, topic, _]| topic == SILENCE_TOPICS[0]),
         })
     }
 
     async fn tell(&self, session: &Session, change: &Change, now_ms: u64) -> Result<()> {
         let event = event(change, &self.issuer, now_ms)?;
+        let message_id = match change {
+            Change::Lost { id, .. } | Change::Back { id, .. } => *id,
+            _ => stamp::new_message_id(),
+        };
         tracing::info!(topic = event.topic, host = %event.host, "{}", event.summary);
         let outgoing = Outgoing {
             exchange: EVENTS,
             routing_key: topic_key(&event.topic, &event.host),
             kind: Kind::Event,
-            message_id: stamp::new_message_id(),
+            message_id,
             correlation_id: None,
             timestamp_ms: now_ms,
             expiration_ms: None,
@@ -202,7 +208,7 @@ fn event(change: &Change, issuer: &KeyId, now_ms: u64) -> Result<Event> {
             .context("take the issuer's name for a routing key")
     };
     let (topic, host, severity, summary, field) = match change {
-        Change::Lost { host, seen_ms } => (
+        Change::Lost { host, seen_ms, .. } => (
             HOST_TOPICS[0],
             host.clone(),
             Severity::Error,
@@ -212,7 +218,7 @@ fn event(change: &Change, issuer: &KeyId, now_ms: u64) -> Result<Event> {
             ),
             Some(("seen_ms", Value::from(*seen_ms))),
         ),
-        Change::Back { host } => (
+        Change::Back { host, .. } => (
             HOST_TOPICS[1],
             host.clone(),
             Severity::Notice,

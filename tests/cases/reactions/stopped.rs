@@ -67,5 +67,14 @@ async fn a_loop_is_stopped_by_the_budget_and_the_breaker_tells_a_person() -> Res
     })
     .await?;
     assert_eq!(stage.fleet.agents[0].lines("ran").len(), 4);
+    let metrics = stage.serves[0].metrics().await?;
+    for figure in [
+        "actions_total{reaction=\"worse\",action=\"job\",outcome=\"done\"} 4",
+        "suppressed_events_total{reaction=\"worse\",reason=\"budget\"} 2",
+        "suppressed_events_total{reaction=\"worse\",reason=\"breaker\"} 1",
+    ] {
+        let line = format!("muster_reaction_{figure}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
     Ok(())
 }

@@ -20,6 +20,7 @@ use super::facts::{Ending, Teller, Told, cut};
 use super::job::{Dispatcher, Prepared};
 use super::mail::{Letter, MailAction, Mailer};
 use super::rules::Rule;
+use super::tally::Tally;
 use super::text::values;
 use super::webhook::Hook;
 
@@ -67,6 +68,8 @@ pub(crate) struct Hands {
     pub(crate) dispatcher: Dispatcher,
     /// In whose name events are told.
     pub(crate) name: HostId,
+    /// What was done.
+    pub(crate) tally: Tally,
 }
 
 /// The ways out, each with its own limit.
@@ -201,6 +204,7 @@ impl Hands {
             Err(why) => tracing::warn!(rule = rule.name, action = ending.action, "not done: {why}"),
         }
         publish(session, self.teller().ended(&rule.name, firing, &ending)).await?;
+        self.tally.ended(&rule.name, &ending.action, good);
         Ok(good)
     }
 
@@ -266,7 +270,9 @@ impl Hands {
         it: &Suppressed,
         would: &Value,
     ) -> Result<()> {
-        publish(session, self.teller().suppressed(&rule.name, it, would)).await
+        publish(session, self.teller().suppressed(&rule.name, it, would)).await?;
+        self.tally.suppressed(&rule.name, it);
+        Ok(())
     }
 
     /// Tells the history and the people who are to know that a breaker opened or closed. Who can't be reached is passed

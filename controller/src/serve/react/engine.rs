@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use muster_proto::id::{HostId, MessageId};
-use sha2::{Digest, Sha256};
 
 use self::gather::Batch;
 use super::decision::{Decision, EVENTS_MAX, Firing, Reason, Suppressed};
@@ -23,6 +22,7 @@ use super::limits::{Breaker, Causes, Spent};
 use super::rules::{Rule, Rules};
 use super::silence::Silences;
 use crate::cmd::topic_matches;
+use crate::serve::derived::derived_id;
 
 /// Decided events that are remembered, so that a second copy is known.
 const COVERED_MAX: usize = 200_000;
@@ -368,20 +368,6 @@ impl Engine {
 /// The id of the firing of the rule called `rule` whose first event is `first`.
 fn firing_id(rule: &str, first: &Heard) -> MessageId {
     derived_id(first.id.unix_ms(), &[rule.as_bytes(), first.id.as_bytes()])
-}
-
-/// An id that follows from `parts`.
-pub(crate) fn derived_id(unix_ms: u64, parts: &[&[u8]]) -> MessageId {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(u64::try_from(part.len()).unwrap_or(0).to_be_bytes());
-        hash.update(part);
-    }
-    let mut random = [0; 10];
-    for (to, from) in random.iter_mut().zip(hash.finalize()) {
-        *to = from;
-    }
-    MessageId::from_parts(unix_ms, random)
 }
 
 /// Whether one of the patterns is of `topic`.

@@ -9,9 +9,9 @@ use muster_proto::target::Target;
 use serde_json::{Value, json};
 
 use super::decision::{Firing, Reason, Suppressed};
-use super::engine::derived_id;
 use super::heard::Heard;
 use super::silence::Silence;
+use crate::serve::derived::derived_id;
 
 /// Topics.
 pub(crate) const TAKING: &str = "reaction.taking";

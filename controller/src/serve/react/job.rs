@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 
 use super::act::Trouble;
 use super::decision::Firing;
-use super::engine::derived_id;
 use super::facts::cut;
 use super::rules::JobAction;
 use super::text::{Escape, quote};
 use crate::dispatch::account::Patience;
 use crate::dispatch::order::{Order, Signed};
 use crate::dispatch::resolve::{Known, resolve};
+use crate::serve::derived::derived_id;
 use crate::serve::fleet::HostState;
 use crate::serve::watch::SharedFleet;
 

@@ -19,6 +19,7 @@ mod past;
 pub(crate) mod rules;
 pub(crate) mod silence;
 mod takeover;
+pub(crate) mod tally;
 pub(crate) mod text;
 mod webhook;
 
@@ -47,6 +48,7 @@ use self::facts::{ACTIVE, TAKING, fact};
 use self::past::Past;
 use self::rules::Rule;
 use self::takeover::{Known, Takeover};
+use self::tally::Tally;
 use super::history::History;
 use super::lead::Leading;
 use super::session::{Again, Part};
@@ -92,6 +94,7 @@ impl React {
         dispatcher: Dispatcher,
         history: History,
         leading: Leading,
+        tally: Tally,
     ) -> Result<Self> {
         let name = dispatcher.issuer.as_str().parse();
         Ok(Self {
@@ -99,6 +102,7 @@ impl React {
                 outlets: Outlets::open(&config)?,
                 name: name.context("take the issuer's name for a routing key")?,
                 dispatcher,
+                tally,
             },
             config,
             history,
@@ -116,11 +120,13 @@ impl Part for React {
         let mut leading = self.leading.clone();
         let gone = || anyhow!("nobody says who leads");
         leading.wait_for(|leads| *leads).await.map_err(|_| gone())?;
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = self.react(session) => outcome,
             // The session is closed, so that the queue goes to the one that leads now.
             _ = leading.wait_for(|leads| !*leads) => Err(Again(Duration::from_millis(500)).into()),
-        }
+        };
+        self.hands.tally.under_way(0);
+        outcome
     }
 }
 
@@ -146,6 +152,7 @@ impl React {
         let mut tell_at = Instant::now() + TELL_EVERY;
         loop {
             let has_room = flights.len() < FIRINGS_MAX;
+            self.hands.tally.under_way(flights.len());
             let mut pause = TELL_EVERY;
             if has_room {
                 for decision in engine.tick(stamp::now_ms()) {
