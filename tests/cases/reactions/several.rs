@@ -2,7 +2,8 @@
 //! or again and marked so; and both have the same rows in the end.
 //!
 //! `MUSTER_REACTIONS_SECONDS` (30), `MUSTER_REACTIONS_AGENTS` (4) and `MUSTER_REACTIONS_EVENTS` (20 in a second) make it
-//! longer and larger; `cargo nextest run --profile long` gives it the time.
+//! longer and larger; `cargo nextest run --profile long` gives it the time. Fifty agents and 500 events/s want a release
+//! build on two cores: `MUSTER_BIN_DIR=$PWD/target/release`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
