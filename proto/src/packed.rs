@@ -31,9 +31,19 @@ impl Packed {
     /// # Errors
     /// Where it says so itself.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, PackError> {
-        let mut bytes = rmp_serde::to_vec_named(value)?;
-        bytes.shrink_to_fit();
-        Ok(Self(Arc::new(bytes)))
+        Self::of_about(value, 0)
+    }
+
+    /// The same, where it is known how many `bytes` it will be, more or less: memory is asked for once instead of again
+    /// and again while it grows.
+    ///
+    /// # Errors
+    /// As [`Packed::of`].
+    pub fn of_about<T: Serialize + ?Sized>(value: &T, bytes: usize) -> Result<Self, PackError> {
+        let mut packed = Vec::with_capacity(bytes);
+        rmp_serde::encode::write_named(&mut packed, value)?;
+        packed.shrink_to_fit();
+        Ok(Self(Arc::new(packed)))
     }
 
     /// The bytes: one MessagePack value.

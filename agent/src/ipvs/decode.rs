@@ -29,6 +29,7 @@ pub(super) fn service(bytes: &[u8]) -> Result<Service, Malformed> {
     let mut port = None;
     let mut mark = None;
     let mut netmask = None;
+    let mut counters = Counters::default();
     let mut service = Service {
         key: ServiceKey::Mark {
             mark: 0,
@@ -55,14 +56,12 @@ pub(super) fn service(bytes: &[u8]) -> Result<Service, Malformed> {
             uapi::SVC_TIMEOUT => service.timeout_s = attribute.u32()?,
             uapi::SVC_NETMASK => netmask = Some(attribute.u32()?),
             uapi::SVC_PE_NAME => service.engine = Some(attribute.text()),
-            uapi::SVC_STATS64 => service.stats = stats(attribute.bytes, true)?,
-            uapi::SVC_STATS if !service.stats.wide => {
-                service.stats = stats(attribute.bytes, false)?;
-            }
-            uapi::SVC_STATS => {}
+            uapi::SVC_STATS64 => counters.wide = Some(attribute.bytes),
+            uapi::SVC_STATS => counters.narrow = Some(attribute.bytes),
             _ => service.unknown.push(attribute.carried()),
         }
     }
+    service.stats = counters.stats()?;
     let family = family.ok_or(Malformed("a virtual server has no address family"))?;
     service.key = match (mark, protocol, address, port) {
         (Some(mark), ..) if mark != 0 => ServiceKey::Mark { mark, family },
@@ -88,6 +87,7 @@ pub(super) fn destination(bytes: &[u8], family: Family) -> Result<Destination, M
     let mut address = None;
     let mut port = None;
     let mut tunnel = None;
+    let mut counters = Counters::default();
     let mut destination = Destination {
         key: DestinationKey {
             address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
@@ -120,9 +120,8 @@ pub(super) fn destination(bytes: &[u8], family: Family) -> Result<Destination, M
             uapi::DEST_ACTIVE_CONNS => one.active_connections = attribute.u32()?,
             uapi::DEST_INACT_CONNS => one.inactive_connections = attribute.u32()?,
             uapi::DEST_PERSIST_CONNS => one.persistent_connections = attribute.u32()?,
-            uapi::DEST_STATS64 => one.stats = stats(attribute.bytes, true)?,
-            uapi::DEST_STATS if !one.stats.wide => one.stats = stats(attribute.bytes, false)?,
-            uapi::DEST_STATS => {}
+            uapi::DEST_STATS64 => counters.wide = Some(attribute.bytes),
+            uapi::DEST_STATS => counters.narrow = Some(attribute.bytes),
             uapi::DEST_TUN_TYPE | uapi::DEST_TUN_PORT | uapi::DEST_TUN_FLAGS => {
                 tunnel_part(tunnel.get_or_insert_default(), attribute)?;
             }
@@ -137,6 +136,7 @@ pub(super) fn destination(bytes: &[u8], family: Family) -> Result<Destination, M
         port,
     };
     destination.tunnel = tunnel;
+    destination.stats = counters.stats()?;
     Ok(destination)
 }
 
@@ -155,6 +155,23 @@ fn flags(attribute: Attribute<'_>) -> Result<Flags, Malformed> {
     bytes
         .map(|bytes| Flags(u32::from_ne_bytes(*bytes)))
         .ok_or(Malformed("flags are too short"))
+}
+
+/// Where the counters are: the kernel tells them twice, the narrow ones first, of which only the wide ones are read.
+#[derive(Default)]
+struct Counters<'a> {
+    wide: Option<&'a [u8]>,
+    narrow: Option<&'a [u8]>,
+}
+
+impl Counters<'_> {
+    fn stats(&self) -> Result<Stats, Malformed> {
+        match (self.wide, self.narrow) {
+            (Some(wide), _) => stats(wide, true),
+            (None, Some(narrow)) => stats(narrow, false),
+            (None, None) => Ok(Stats::default()),
+        }
+    }
 }
 
 fn stats(bytes: &[u8], wide: bool) -> Result<Stats, Malformed> {

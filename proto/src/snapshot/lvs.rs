@@ -44,6 +44,46 @@ pub struct LvsSnapshot {
     pub errors: Vec<PartError>,
 }
 
+/// An [`LvsSnapshot`] whose virtual servers are somewhere else, `V` being serialized as a list of them. It has the same
+/// bytes, and thousands of virtual servers need not be in memory at once.
+#[derive(Serialize, Clone, Debug)]
+pub struct LvsSnapshotOf<'a, V> {
+    at_ms: u64,
+    interval_ms: Option<u64>,
+    present: bool,
+    source: &'a Option<String>,
+    version: &'a Option<String>,
+    table_size: Option<u32>,
+    timeouts: &'a Option<Timeouts>,
+    sync_daemons: &'a Option<Vec<SyncDaemon>>,
+    sysctls: &'a BTreeMap<String, String>,
+    totals: &'a Totals,
+    virtual_servers: V,
+    skipped: u32,
+    errors: &'a [PartError],
+}
+
+impl LvsSnapshot {
+    /// This snapshot with `virtual_servers` in the place of its own.
+    pub fn of<V: Serialize>(&self, virtual_servers: V) -> LvsSnapshotOf<'_, V> {
+        LvsSnapshotOf {
+            at_ms: self.at_ms,
+            interval_ms: self.interval_ms,
+            present: self.present,
+            source: &self.source,
+            version: &self.version,
+            table_size: self.table_size,
+            timeouts: &self.timeouts,
+            sync_daemons: &self.sync_daemons,
+            sysctls: &self.sysctls,
+            totals: &self.totals,
+            virtual_servers,
+            skipped: self.skipped,
+            errors: &self.errors,
+        }
+    }
+}
+
 /// Sums over a director, or over a virtual server's real servers.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
 #[serde(default)]

@@ -108,17 +108,19 @@ impl<'a> Found<'a> {
         if self.resets != resets {
             self.reset_servers.push(service.key.to_string());
         }
-        let (before, after) = (service_state(old), service_state(new));
+        // States are trees of JSON, and most servers have nothing to tell: made only for those that do.
         if self.same_source && is_other(old, new) {
+            let (before, after) = (service_state(old), service_state(new));
             let change = service_change(
                 "lvs.service.changed",
                 Severity::Notice,
                 new,
                 format!("virtual server {key}: {}", difference(&before, &after)),
             );
-            self.tell(change.between(before.clone(), after.clone()));
+            self.tell(change.between(before, after));
         }
         if old.is_up() != new.is_up() {
+            let (before, after) = (service_state(old), service_state(new));
             self.tell(up_or_down(new).between(before, after));
         }
     }
@@ -126,10 +128,9 @@ impl<'a> Found<'a> {
     fn kept_backend(&mut self, service: &ServiceKey, old: &Backend, new: &Backend) {
         let name = &new.destination.key;
         let (was, is) = (old.destination.weight, new.destination.weight);
-        let (before, after) = (backend_state(old), backend_state(new));
         let told = |topic, severity, summary| {
             backend_change(topic, severity, service, new, summary)
-                .between(before.clone(), after.clone())
+                .between(backend_state(old), backend_state(new))
         };
         if was != is {
             let (topic, severity, word) = match (was, is) {
@@ -157,7 +158,8 @@ impl<'a> Found<'a> {
             (one.forward, one.tunnel, thresholds)
         };
         if shape(old) != shape(new) {
-            let summary = format!("{name} in {service}: {}", difference(&before, &after));
+            let other = difference(&backend_state(old), &backend_state(new));
+            let summary = format!("{name} in {service}: {other}");
             self.tell(told("lvs.backend.changed", Severity::Notice, summary));
         }
         if old.overloaded != new.overloaded {
@@ -375,13 +377,9 @@ fn is_other(old: &Server, new: &Server) -> bool {
         let flags = service.flags.0 & !Flags::HASHED.0;
         (flags, service.timeout_s, service.netmask)
     };
-    let names = |server: &Server| {
-        (
-            server.service.scheduler.clone(),
-            server.service.engine.clone(),
-        )
-    };
-    shape(old) != shape(new) || names(old) != names(new)
+    shape(old) != shape(new)
+        || old.service.scheduler != new.service.scheduler
+        || old.service.engine != new.service.engine
 }
 
 fn service_state(server: &Server) -> Value {

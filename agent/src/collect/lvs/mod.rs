@@ -50,8 +50,10 @@ mod tests;
 
 use std::time::Duration;
 
+use muster_proto::packed::Packed;
 use muster_proto::snapshot::host::PartError;
 use muster_proto::snapshot::lvs::{LvsSnapshot, Totals, VirtualServer};
+use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde_json::Value;
 
 use self::changes::Found;
@@ -85,6 +87,26 @@ pub struct Lvs {
     reader: Reader,
     memory: Option<Memory>,
     gone: Gone,
+    /// Length of the last snapshot in its packed form.
+    packed_bytes: usize,
+}
+
+/// A look that was compared with the one before; its servers are in the collector's memory.
+struct Judged {
+    /// Without virtual servers.
+    snapshot: LvsSnapshot,
+    changes: Vec<Change>,
+    knows: Knows,
+    seconds: Option<f64>,
+}
+
+/// The virtual servers of a snapshot. Each is made when it is its turn, so that a packed snapshot never has all of them
+/// in memory.
+struct Listed<'a> {
+    servers: &'a [Server],
+    real_servers_max: usize,
+    knows: Knows,
+    seconds: Option<f64>,
 }
 
 impl Lvs {
@@ -99,6 +121,7 @@ impl Lvs {
             config,
             memory: None,
             gone: Gone::new(),
+            packed_bytes: 0,
         })
     }
 
@@ -107,6 +130,17 @@ impl Lvs {
     /// # Errors
     /// Where the kernel has IPVS and no source gives its table.
     pub fn sample(&mut self, now: SampleTime) -> Result<(LvsSnapshot, Vec<Change>), CollectError> {
+        let judged = self.run(now)?;
+        Ok(self.typed(judged))
+    }
+
+    fn typed(&self, mut judged: Judged) -> (LvsSnapshot, Vec<Change>) {
+        let listed = self.listed(&judged).shown().collect();
+        judged.snapshot.virtual_servers = listed;
+        (judged.snapshot, judged.changes)
+    }
+
+    fn run(&mut self, now: SampleTime) -> Result<Judged, CollectError> {
         let mut snapshot = LvsSnapshot {
             at_ms: now.wall_ms,
             ..LvsSnapshot::default()
@@ -114,8 +148,7 @@ impl Lvs {
         if !self.reader.is_present() {
             // A module that was unloaded took its virtual servers along, and one that comes brings them: both are
             // worth their events.
-            let changes = self.judge(&mut snapshot, now, Seen::default(), Vec::new(), None);
-            return Ok((snapshot, changes));
+            return Ok(self.judge(snapshot, now, Seen::default(), Vec::new(), None));
         }
         let (mut seen, servers) = self.look().map_err(|what| CollectError::Nothing {
             collector: NAME,
@@ -127,8 +160,7 @@ impl Lvs {
         });
         snapshot.present = true;
         snapshot.sysctls = self.reader.sysctls().collect();
-        let changes = self.judge(&mut snapshot, now, seen, servers, totals);
-        Ok((snapshot, changes))
+        Ok(self.judge(snapshot, now, seen, servers, totals))
     }
 
     /// The table, sorted; a second time, and a third, where something vanished from it.
@@ -157,12 +189,12 @@ impl Lvs {
     /// Fills the snapshot, finds what changed, and remembers.
     fn judge(
         &mut self,
-        snapshot: &mut LvsSnapshot,
+        mut snapshot: LvsSnapshot,
         now: SampleTime,
         mut seen: Seen,
         mut servers: Vec<Server>,
         totals: Option<Stats>,
-    ) -> Vec<Change> {
+    ) -> Judged {
         let before = self.memory.take();
         let same_source = before
             .as_ref()
@@ -188,8 +220,8 @@ impl Lvs {
             .interval_ms
             .filter(|ms| *ms > 0)
             .map(|ms| super::rate::lossy(ms) / 1000.0);
-        describe(snapshot, &mut seen);
-        self.list(snapshot, &servers, seen.knows, seconds);
+        describe(&mut snapshot, &mut seen);
+        self.sum(&mut snapshot, &servers);
         let total_base = before.as_ref().and_then(|before| before.totals);
         snapshot.totals.traffic = totals.map(|totals| {
             let base = total_base.filter(|base| !memory::began_anew(base, &totals));
@@ -206,41 +238,82 @@ impl Lvs {
             daemons: seen.daemons,
             totals,
         });
-        changes
+        Judged {
+            snapshot,
+            changes,
+            knows: seen.knows,
+            seconds,
+        }
     }
 
-    /// Lists what the bounds let through, and sums up all of it.
-    fn list(
-        &self,
-        snapshot: &mut LvsSnapshot,
-        servers: &[Server],
-        knows: Knows,
-        seconds: Option<f64>,
-    ) {
-        let mut room = self.config.real_servers_max;
+    /// Sums up everything, and says how much of it the bounds don't let through.
+    fn sum(&self, snapshot: &mut LvsSnapshot, servers: &[Server]) {
         let listed = servers.len().min(self.config.virtual_servers_max);
-        snapshot.virtual_servers.reserve_exact(listed);
-        let mut totals = Totals::default();
+        let mut room = self.config.real_servers_max;
+        let mut hidden = servers.len() - listed;
         for (at, server) in servers.iter().enumerate() {
-            let list = if at < listed { room } else { 0 };
-            let shown = show::virtual_server(server, knows, seconds, list);
-            add(&mut totals, &shown);
-            room -= shown.real_servers.len().min(room);
-            let hidden = server.backends.len() - shown.real_servers.len();
-            let hidden = u32::try_from(hidden).unwrap_or(u32::MAX) + u32::from(at >= listed);
-            snapshot.skipped = snapshot.skipped.saturating_add(hidden);
-            if at < listed {
-                snapshot.virtual_servers.push(shown);
-            }
+            add(&mut snapshot.totals, server);
+            let shown = if at < listed {
+                server.backends.len().min(room)
+            } else {
+                0
+            };
+            room -= shown;
+            hidden += server.backends.len() - shown;
         }
-        snapshot.totals = totals;
+        let hidden = u32::try_from(hidden).unwrap_or(u32::MAX);
+        snapshot.skipped = snapshot.skipped.saturating_add(hidden);
+    }
+
+    /// What the bounds let through of the look that was just judged.
+    fn listed(&self, judged: &Judged) -> Listed<'_> {
+        let servers = self.memory.as_ref().map(|memory| &*memory.servers);
+        let servers = servers.unwrap_or_default();
+        let listed = servers.len().min(self.config.virtual_servers_max);
+        Listed {
+            servers: servers.get(..listed).unwrap_or_default(),
+            real_servers_max: self.config.real_servers_max,
+            knows: judged.knows,
+            seconds: judged.seconds,
+        }
     }
 }
 
 impl Collect for Lvs {
     fn collect(&mut self, now: SampleTime) -> Result<Collected, CollectError> {
-        let (snapshot, changes) = self.sample(now)?;
-        Collected::of(NAME, &snapshot, changes)
+        let judged = self.run(now)?;
+        let snapshot = judged.snapshot.of(self.listed(&judged));
+        let about = self.packed_bytes + self.packed_bytes / 16; // figures grow, and a little more is not used
+        let packed = Packed::of_about(&snapshot, about).map_err(|source| CollectError::Encode {
+            collector: NAME,
+            source,
+        })?;
+        self.packed_bytes = packed.bytes().len();
+        Ok(Collected {
+            snapshot: packed,
+            changes: judged.changes,
+        })
+    }
+}
+
+impl Listed<'_> {
+    fn shown(&self) -> impl Iterator<Item = VirtualServer> + '_ {
+        let mut room = self.real_servers_max;
+        self.servers.iter().map(move |server| {
+            let shown = show::virtual_server(server, self.knows, self.seconds, room);
+            room -= shown.real_servers.len().min(room);
+            shown
+        })
+    }
+}
+
+impl Serialize for Listed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.servers.len()))?;
+        for shown in self.shown() {
+            list.serialize_element(&shown)?;
+        }
+        list.end()
     }
 }
 
@@ -259,13 +332,16 @@ fn describe(snapshot: &mut LvsSnapshot, seen: &mut Seen) {
     snapshot.errors = notes.into_iter().map(table_error).collect();
 }
 
-fn add(totals: &mut Totals, shown: &VirtualServer) {
+fn add(totals: &mut Totals, server: &Server) {
     totals.virtual_servers += 1;
-    totals.virtual_servers_down += u32::from(shown.real_servers_up == 0);
-    totals.real_servers += shown.real_servers_total;
-    totals.real_servers_up += shown.real_servers_up;
-    totals.active_connections += shown.active_connections;
-    totals.inactive_connections += shown.inactive_connections;
+    totals.virtual_servers_down += u32::from(!server.is_up());
+    for backend in &server.backends {
+        let one = &backend.destination;
+        totals.real_servers += 1;
+        totals.real_servers_up += u32::from(backend.is_up());
+        totals.active_connections += u64::from(one.active_connections);
+        totals.inactive_connections += u64::from(one.inactive_connections);
+    }
 }
 
 fn table_error(error: String) -> PartError {

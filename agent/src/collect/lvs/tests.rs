@@ -76,15 +76,14 @@ impl Shown {
 
     fn show_seen(&mut self, mut seen: Seen, totals: Option<Stats>) -> (LvsSnapshot, Vec<Change>) {
         self.seconds += 10;
-        let mut snapshot = LvsSnapshot {
+        let snapshot = LvsSnapshot {
             present: true,
             ..LvsSnapshot::default()
         };
         let servers = memory::servers(std::mem::take(&mut seen.entries));
-        let changes = self
-            .lvs
-            .judge(&mut snapshot, at(self.seconds), seen, servers, totals);
-        (snapshot, changes)
+        let now = at(self.seconds);
+        let judged = self.lvs.judge(snapshot, now, seen, servers, totals);
+        self.lvs.typed(judged)
     }
 }
 

@@ -161,3 +161,42 @@ fn proc_alone_is_read_from_its_root_and_a_module_that_goes_is_told() {
     let (_, changes) = lvs.sample(at(20)).unwrap();
     assert_eq!(changes.len(), 15);
 }
+
+#[test]
+fn a_packed_snapshot_is_the_typed_one() {
+    let root = tempfile::tempdir().unwrap();
+    let net = root.path().join("proc/net");
+    std::fs::create_dir_all(&net).unwrap();
+    std::fs::write(net.join("ip_vs"), PROC).unwrap();
+    std::fs::write(net.join("ip_vs_stats"), PROC_STATS).unwrap();
+    for (bounds, listed) in [
+        ("", 15),
+        ("virtual_servers_max = 3", 3),
+        ("real_servers_max = 4", 15),
+        ("virtual_servers_max = 4\nreal_servers_max = 5", 4),
+    ] {
+        let section = format!("source = \"proc\"\n{bounds}");
+        let mut typed = collector(root.path(), &section);
+        let mut packed = collector(root.path(), &section);
+        for second in [0, 10, 20] {
+            let (snapshot, _) = typed.sample(at(second)).unwrap();
+            assert_eq!(snapshot.virtual_servers.len(), listed, "{bounds}");
+            let named = snapshot
+                .virtual_servers
+                .iter()
+                .map(|one| 1 + one.real_servers.len());
+            let named = u32::try_from(named.sum::<usize>()).unwrap();
+            let totals = &snapshot.totals;
+            assert_eq!(
+                named + snapshot.skipped,
+                totals.virtual_servers + totals.real_servers
+            );
+            let collected = packed.collect(at(second)).unwrap();
+            assert_eq!(
+                collected.snapshot,
+                Packed::of(&snapshot).unwrap(),
+                "{bounds}"
+            );
+        }
+    }
+}
