@@ -2,11 +2,14 @@
 //!
 //! Each step can be done again, so a retirement that was cut off is finished by asking for it once more.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use muster_proto::id::HostId;
 use muster_proto::topology::{agent_permissions, agent_queue, subscriber_permissions};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::users::{Found, look_for};
 use super::{HostEvent, connect, subscriber};
@@ -15,6 +18,12 @@ use crate::cmd::Run;
 use crate::context::Context;
 use crate::exit::{Exit, ending, usage};
 use crate::render::plural;
+
+/// How often the broker is asked to close a user's connections.
+const CLOSE_TRIES: u32 = 10;
+
+/// The pause between.
+const CLOSE_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
 /// Arguments of `muster broker retire`.
 #[derive(Debug, clap::Args)]
@@ -50,6 +59,19 @@ impl Run for Retire {
     }
 }
 
+/// Closes what a user has open, who is gone by now. The broker is about to do so itself, and answers with an internal
+/// error when a connection ends between its looking for it and its closing it: then it is asked again.
+async fn close_connections(admin: &Admin, name: &str) -> Result<(), AdminError> {
+    for _ in 1..CLOSE_TRIES {
+        match admin.delete(&["connections", "username", name], "").await {
+            Err(AdminError::Refused { status: 500.., .. }) => sleep(CLOSE_AGAIN_AFTER).await,
+            other => return other.map(drop),
+        }
+    }
+    let last = admin.delete(&["connections", "username", name], "").await;
+    last.map(drop)
+}
+
 /// Takes the access of another service away.
 async fn retire_subscriber(context: &Context, admin: &Admin, name: &str) -> Result<Exit> {
     if look_for(admin, name, &subscriber_permissions(name)).await? == Found::Nobody {
@@ -59,7 +81,7 @@ async fn retire_subscriber(context: &Context, admin: &Admin, name: &str) -> Resu
         ));
     }
     let user_deleted = admin.delete(&["users", name], "").await?;
-    admin.delete(&["connections", "username", name], "").await?;
+    close_connections(admin, name).await?;
     let retired = json!({ "subscriber": name, "user_deleted": user_deleted });
     context.show(&retired, |_| format!("the subscriber {name} is retired\n"))?;
     Ok(Exit::Ok)
@@ -81,7 +103,7 @@ impl Retire {
 
         // The user first: an agent that was only cut off would be back at once, and declare its queue again.
         let user_deleted = admin.delete(&["users", name], "").await?;
-        admin.delete(&["connections", "username", name], "").await?;
+        close_connections(admin, name).await?;
         let queue_deleted = self.delete_queue(admin, host, &queue).await?;
         let event = HostEvent {
             topic: "host.retired",
