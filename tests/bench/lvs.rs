@@ -52,7 +52,7 @@ pub(crate) async fn run(arguments: &LvsArguments) -> Result<bool> {
     let mut kinds = [
         kind("bare dump in C", dump),
         kind("our snapshot", ours("snapshot")),
-        kind("our snapshot, encoded", ours("encoded")),
+        kind("our run", ours("run")),
         kind("our run and its message", ours("collect")),
         kind("ipvsadm and a parse", ours("ipvsadm")),
     ];

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use muster_link::{
     Acks, Consume, Deliveries, Incoming, Outgoing, PublishError, Receipt, Session, SetupError,
-    StreamOffset, stamp,
+    StreamOffset, ends_before, stamp,
 };
 use muster_proto::envelope::{self, EncodeError, Kind};
 use muster_proto::id::{KeyId, MessageId};
@@ -272,34 +272,6 @@ async fn read_presence(
     }
 }
 
-/// Whether the stream is seen to end before `offset`: it is another one than that which was read so far. One that brings
-/// nothing is not.
-///
-/// # Errors
-/// When the stream can't be read.
-pub(crate) async fn ends_before(
-    session: &Session,
-    stream: &str,
-    offset: u64,
-) -> Result<bool, SetupError> {
-    let consume = Consume {
-        queue: stream.to_owned(),
-        exclusive: false,
-        prefetch: PREFETCH,
-        acks: Acks::Batched,
-        offset: Some(StreamOffset::Last),
-    };
-    let mut deliveries = session.consume(consume).await?;
-    let mut ends = false;
-    while let Ok(next) = timeout(FIRST_LIMIT, deliveries.recv()).await {
-        match next {
-            Some(next) if next.stream_offset.is_none_or(|at| at < offset) => ends = true,
-            _ => return Ok(false),
-        }
-    }
-    Ok(ends)
-}
-
 pub(super) fn entry(incoming: Incoming) -> Entry {
     Entry {
         offset: incoming.stream_offset.unwrap_or(0),
@@ -372,7 +344,7 @@ impl Source {
     /// Takes the message that was read last, which must be the one that the file remembers.
     async fn first(&mut self, session: &Session, known: Position) -> Result<(), Stop> {
         let Ok(first) = timeout(FIRST_LIMIT, self.deliveries.recv()).await else {
-            if ends_before(session, self.stream, known.offset).await? {
+            if ends_before(session, self.stream, known.offset, FIRST_LIMIT).await? {
                 return Err(Stop::Foreign("it is shorter than what was read".to_owned()));
             }
             let stream = self.stream;

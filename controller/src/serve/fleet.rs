@@ -266,4 +266,4 @@ fn is_over(since_ms: u64, host: &Host, intervals: u64, now_ms: u64) -> bool {
 
 #[cfg(test)]
 #[path = "fleet_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -5,7 +5,8 @@ use muster_proto::presence::OutboxDepth;
 
 use super::*;
 
-fn word(host: &str, at_ms: u64) -> Presence {
+/// A host's word.
+pub(crate) fn word(host: &str, at_ms: u64) -> Presence {
     Presence {
         host: host.parse().unwrap(),
         at_ms,
@@ -101,6 +102,24 @@ fn what_two_tell_has_one_id_and_what_is_told_again_later_another() {
         ids.push(told);
     }
     assert_eq!(ids.first(), ids.last());
+}
+
+#[test]
+fn two_that_are_back_are_two() {
+    let mut scene = Scene::of(10);
+    scene.heard(2..10, 40_000);
+    scene.tick(40_000);
+    scene.heard(0..10, 41_000);
+    let back = scene.tick(41_000);
+    assert_eq!(named(&back), ["back h0", "back h1"]);
+    let ids: BTreeMap<_, _> = back
+        .iter()
+        .filter_map(|change| match change {
+            Change::Back { host, id } => Some((*id, host)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ids.len(), 2);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use muster_link::{Acks, Consume, Incoming, Session, StreamOffset, stamp};
+use muster_link::{Acks, Consume, Incoming, Session, StreamOffset, ends_before, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::event::Event;
 use muster_proto::topology::{HISTORY, topic_key};
@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::time::timeout;
 
 use super::session::Part;
-use crate::ledger::sync::{FIRST_LIMIT, SyncError, ends_before};
+use crate::ledger::sync::{FIRST_LIMIT, SyncError};
 
 /// The file's name in the directory.
 const FILE_NAME: &str = "history.sqlite";
@@ -344,7 +344,7 @@ impl Part for Follow {
         if let Some((offset, id)) = known {
             let first = match timeout(FIRST_LIMIT, deliveries.recv()).await {
                 Ok(first) => Some(row(first.ok_or_else(lost)?)),
-                Err(_) if ends_before(session, HISTORY, offset).await? => None,
+                Err(_) if ends_before(session, HISTORY, offset, FIRST_LIMIT).await? => None,
                 Err(_) => return Err(SyncError::Busy { stream: HISTORY }.into()),
             };
             if !first.is_some_and(|first| first.offset == offset && first.id == id) {
@@ -375,4 +375,4 @@ impl Part for Follow {
 
 #[cfg(test)]
 #[path = "history_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -5,13 +5,14 @@ use muster_proto::event::Severity;
 
 use super::*;
 
-fn sample(offset: u64, id: &str, topic: &str, host: &str) -> Row {
+/// A row as it comes in, of some 1,100 bytes.
+pub(crate) fn sample(offset: u64, id: &str, topic: &str, host: &str) -> Row {
     let event = Event {
         topic: topic.into(),
         host: host.parse().unwrap(),
         at_ms: offset * 1000,
         severity: Severity::Info,
-        summary: "x".into(),
+        summary: "x".repeat(1000),
         key: String::new(),
         fields: Default::default(),
         before: serde_json::Value::Null,
@@ -19,14 +20,19 @@ fn sample(offset: u64, id: &str, topic: &str, host: &str) -> Row {
         seq: 0,
         cause: None,
     };
+    row_of(offset, id, event)
+}
+
+/// An event's row as it comes in.
+pub(crate) fn row_of(offset: u64, id: &str, event: Event) -> Row {
     Row {
         offset,
         id: Some(id.into()),
         kind: Kind::Event.wire_name().into(),
-        routing_key: format!("{topic}.{host}"),
-        at_ms: offset * 1000,
+        routing_key: topic_key(&event.topic, &event.host),
+        at_ms: event.at_ms,
+        body: envelope::encode(&event).unwrap(),
         event: Some(event),
-        body: vec![b'x'; 1000],
     }
 }
 

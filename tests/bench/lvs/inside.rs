@@ -19,9 +19,9 @@ use crate::say;
 pub(crate) enum What {
     /// Dump, decode, rates, changes and the typed snapshot.
     Snapshot,
-    /// The same, and the snapshot as the bytes of a message.
-    Encoded,
-    /// The whole run as the schedule has it, and the body of the message that is published.
+    /// The whole run as the schedule has it, whose snapshot is packed as it is made.
+    Run,
+    /// The same, and the body of the message that is published.
     Collect,
     /// `ipvsadm -Ln --stats --exact`, every figure parsed.
     Ipvsadm,
@@ -41,9 +41,8 @@ pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
         };
         let began = Instant::now();
         match what {
-            What::Collect => {
-                collected = Some(published(&mut lvs, now)?);
-            }
+            What::Run => collected = Some(collect(&mut lvs, now)?),
+            What::Collect => collected = Some(published(&mut lvs, now)?),
             What::Ipvsadm => counts = ipvsadm()?,
             _ => {
                 let (snapshot, changes) = lvs.sample(now)?;
@@ -52,9 +51,6 @@ pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
                     "{:?}",
                     snapshot.errors
                 );
-                if what == What::Encoded {
-                    rmp_serde::to_vec_named(&snapshot)?;
-                }
                 let totals = &snapshot.totals;
                 counts = (totals.virtual_servers.into(), totals.real_servers.into());
             }
@@ -74,10 +70,16 @@ pub(crate) fn run(what: What, rounds: u32) -> Result<()> {
     Ok(())
 }
 
-/// One run and its message; what the agent keeps of it until the next one.
-fn published(lvs: &mut Lvs, now: SampleTime) -> Result<Collected> {
+/// One run; what the agent keeps of it until the next one.
+fn collect(lvs: &mut Lvs, now: SampleTime) -> Result<Collected> {
     let collected = lvs.collect(now)?;
     ensure!(collected.changes.is_empty(), "{:?}", collected.changes);
+    Ok(collected)
+}
+
+/// One run and its message.
+fn published(lvs: &mut Lvs, now: SampleTime) -> Result<Collected> {
+    let collected = collect(lvs, now)?;
     let body = MetricsRef {
         host: &"lb1".parse()?,
         collector: "lvs",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
 use muster_harness::{Broker, eventually, want};
-use muster_link::{Acks, Consume, Receipt, Session, StreamOffset, stamp};
+use muster_link::{Acks, Consume, Receipt, Session, StreamOffset, ends_before, stamp};
 
 use super::{config, consume, declare_stream, message};
 
@@ -76,6 +76,22 @@ async fn a_reader_may_begin_now_or_at_a_time() -> Result<()> {
     assert_eq!(got.stream_offset, Some(100));
     let got = all.recv().await.context("the session ended")?;
     assert_eq!(got.stream_offset, Some(0));
+    Ok(())
+}
+
+/// A stream that is slow to bring something is no other stream.
+#[tokio::test]
+async fn a_stream_ends_before_what_it_never_had_and_nowhere_while_it_is_silent() -> Result<()> {
+    let broker = Broker::shared().await?;
+    declare_stream(&broker, "ledger").await?;
+    let session = Session::open(&config(&broker)?, "test").await?;
+    let silence = std::time::Duration::from_secs(3);
+    let ends = async |offset| ends_before(&session, "ledger", offset, silence).await;
+    assert!(!ends(0).await?);
+    assert!(!ends(100).await?, "it is empty, or the broker busy");
+    fill(&session, 0..1000).await?;
+    assert!(!ends(999).await?);
+    assert!(ends(1000).await?);
     Ok(())
 }
 

@@ -305,3 +305,30 @@ async fn a_wrong_config_is_told_with_its_place() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_secret_that_changes_in_its_file_is_used_after_a_hang_up() -> Result<()> {
+    let receiver = Receiver::start().await?;
+    let directory = tempfile::tempdir()?;
+    let secret = directory.path().join("secret");
+    fs::write(&secret, "of last year")?;
+    let sections = format!(
+        "[[webhook]]\nname = \"good\"\nurl = \"http://{}/good\"\nsecret_file = {secret:?}\n\
+         [[reaction]]\nname = \"said\"\non = [\"test.said\"]\nwebhook = [\"good\"]\n",
+        receiver.address
+    );
+    let mut stage = Stage::start(1, &sections).await?;
+    stage.say(0, "say 1 of something\n")?;
+    stage.await_told("reaction.fired", 1).await?;
+    assert!(!receiver.posts("good")[0].signed);
+
+    fs::write(&secret, super::peers::SECRET)?;
+    let process = stage.serves[0].process.as_mut().context("it runs")?;
+    process.hang_up()?;
+    process.await_stderr(r#"started=["reactions"]"#).await?;
+    stage.say(0, "say 2 of something\n")?;
+    stage.await_told("reaction.fired", 2).await?;
+    let signed: Vec<bool> = receiver.posts("good").iter().map(|it| it.signed).collect();
+    assert_eq!(signed, [false, true]);
+    Ok(())
+}

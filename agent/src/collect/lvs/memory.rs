@@ -22,6 +22,17 @@ pub(super) struct Server {
     pub(super) base: Option<Stats>,
 }
 
+/// Sums over a virtual server's real servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) real_servers: u32,
+    pub(super) up: u32,
+    pub(super) weight: u64,
+    pub(super) active_connections: u64,
+    pub(super) inactive_connections: u64,
+    pub(super) persistent_connections: u64,
+}
+
 /// A real server as it is remembered.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Backend {
@@ -85,6 +96,21 @@ impl Server {
     /// Whether any real server takes new connections.
     pub(super) fn is_up(&self) -> bool {
         self.backends.iter().any(Backend::is_up)
+    }
+
+    /// Sums over its real servers.
+    pub(super) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for backend in &self.backends {
+            let one = &backend.destination;
+            sums.real_servers += 1;
+            sums.up += u32::from(backend.is_up());
+            sums.weight += u64::from(one.weight);
+            sums.active_connections += u64::from(one.active_connections);
+            sums.inactive_connections += u64::from(one.inactive_connections);
+            sums.persistent_connections += u64::from(one.persistent_connections);
+        }
+        sums
     }
 }
 

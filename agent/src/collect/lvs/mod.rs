@@ -335,13 +335,11 @@ fn describe(snapshot: &mut LvsSnapshot, seen: &mut Seen) {
 fn add(totals: &mut Totals, server: &Server) {
     totals.virtual_servers += 1;
     totals.virtual_servers_down += u32::from(!server.is_up());
-    for backend in &server.backends {
-        let one = &backend.destination;
-        totals.real_servers += 1;
-        totals.real_servers_up += u32::from(backend.is_up());
-        totals.active_connections += u64::from(one.active_connections);
-        totals.inactive_connections += u64::from(one.inactive_connections);
-    }
+    let sums = server.sums();
+    totals.real_servers += sums.real_servers;
+    totals.real_servers_up += sums.up;
+    totals.active_connections += sums.active_connections;
+    totals.inactive_connections += sums.inactive_connections;
 }
 
 fn table_error(error: String) -> PartError {

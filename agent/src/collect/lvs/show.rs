@@ -24,18 +24,14 @@ pub(super) fn virtual_server(
 ) -> lvs::VirtualServer {
     let service = &server.service;
     let mut shown = named(service, knows);
-    for backend in &server.backends {
-        let one = &backend.destination;
-        shown.real_servers_total += 1;
-        shown.real_servers_up += u32::from(backend.is_up());
-        shown.weight_total += u64::from(one.weight);
-        shown.active_connections += u64::from(one.active_connections);
-        shown.inactive_connections += u64::from(one.inactive_connections);
-        if knows.templates {
-            let sum = shown.persistent_connections.get_or_insert(0);
-            *sum += u64::from(one.persistent_connections);
-        }
-    }
+    let sums = server.sums();
+    shown.real_servers_total = sums.real_servers;
+    shown.real_servers_up = sums.up;
+    shown.weight_total = sums.weight;
+    shown.active_connections = sums.active_connections;
+    shown.inactive_connections = sums.inactive_connections;
+    shown.persistent_connections =
+        (knows.templates && sums.real_servers > 0).then_some(sums.persistent_connections);
     shown.traffic = knows
         .counters
         .then(|| traffic(&service.stats, server.base.as_ref(), seconds, knows));

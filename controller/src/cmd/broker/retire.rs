@@ -62,14 +62,16 @@ impl Run for Retire {
 /// Closes what a user has open, who is gone by now. The broker is about to do so itself, and answers with an internal
 /// error when a connection ends between its looking for it and its closing it: then it is asked again.
 async fn close_connections(admin: &Admin, name: &str) -> Result<(), AdminError> {
-    for _ in 1..CLOSE_TRIES {
+    let mut tries_left = CLOSE_TRIES;
+    loop {
+        tries_left -= 1;
         match admin.delete(&["connections", "username", name], "").await {
-            Err(AdminError::Refused { status: 500.., .. }) => sleep(CLOSE_AGAIN_AFTER).await,
+            Err(AdminError::Refused { status: 500.., .. }) if tries_left > 0 => {
+                sleep(CLOSE_AGAIN_AFTER).await;
+            }
             other => return other.map(drop),
         }
     }
-    let last = admin.delete(&["connections", "username", name], "").await;
-    last.map(drop)
 }
 
 /// Takes the access of another service away.
@@ -162,4 +164,61 @@ fn jobs_wait(host: &HostId, count: Option<u64>) -> String {
     };
     let wait = if count == Some(1) { "waits" } else { "wait" };
     format!("{jobs} {wait} for {host}: cancel them, or lose them with --force")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::delete;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// How often an API was asked that answers with `status` so many times, and then with 204; and what came of it.
+    async fn asked(status: u16, times: u32) -> (u32, Result<(), AdminError>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let answer = async move || {
+            let before = count.fetch_add(1, Ordering::Relaxed);
+            let status = if before < times { status } else { 204 };
+            StatusCode::from_u16(status).unwrap_or_default()
+        };
+        let api = Router::new().route("/api/connections/username/reader", delete(answer));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let text = format!(
+            "[broker]\nurl = 'amqp://127.0.0.1'\nuser = 'admin'\npassword = 'admin'\n[management]\nurl = 'http://{address}'\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let admin = Admin::from_config(&Config::load(Some(&file)).unwrap()).unwrap();
+        let outcome = tokio::select! {
+            outcome = close_connections(&admin, "reader") => outcome,
+            _ = async { axum::serve(listener, api).await } => unreachable!(),
+        };
+        (asked.load(Ordering::Relaxed), outcome)
+    }
+
+    #[tokio::test]
+    async fn the_broker_is_asked_again_while_it_stumbles_and_not_for_ever() {
+        let (times, outcome) = asked(500, 2).await;
+        assert!(outcome.is_ok() && times == 3, "{times} {outcome:?}");
+        let (times, outcome) = asked(500, u32::MAX).await;
+        let told = outcome.unwrap_err().to_string();
+        assert!(
+            told.contains("500") && times == CLOSE_TRIES,
+            "{times} {told}"
+        );
+        for refusal in [400, 403] {
+            let (times, outcome) = asked(refusal, u32::MAX).await;
+            assert!(outcome.is_err() && times == 1, "{times} {outcome:?}");
+        }
+    }
 }

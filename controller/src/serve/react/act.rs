@@ -11,7 +11,7 @@ use muster_proto::envelope::{self, Kind};
 use muster_proto::id::HostId;
 use muster_proto::topology::{EVENTS, topic_key};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::config::ReactConfig;
@@ -90,6 +90,13 @@ impl Gate {
             free: Semaphore::new(AT_ONCE),
             places: Semaphore::new(WAITING_MAX),
         }
+    }
+
+    /// A place among those who wait, waited for up to `limit`.
+    async fn place(&self, limit: Duration) -> Result<SemaphorePermit<'_>, String> {
+        let place = timeout(limit, self.places.acquire()).await;
+        let full = || format!("{WAITING_MAX} others wait for it already");
+        place.ok().and_then(Result::ok).ok_or_else(full)
     }
 }
 
@@ -347,10 +354,9 @@ async fn tries(
     retry_for_ms: u64,
     firing: &Firing,
 ) -> (Result<Value, String>, u32) {
-    let place = timeout(PLACE_LIMIT, gate.places.acquire()).await;
-    let Ok(Ok(_place)) = place else {
-        let why = format!("{WAITING_MAX} others wait for it already");
-        return (Err(why), 0);
+    let _place = match gate.place(PLACE_LIMIT).await {
+        Ok(place) => place,
+        Err(why) => return (Err(why), 0),
     };
     let start = Instant::now();
     let mut backoff = Backoff::new(PAUSE_MAX);
@@ -400,5 +406,28 @@ pub(crate) async fn publish(session: &Session, (message_id, event): Told) -> Res
             "publish {}: the broker said {receipt:?}",
             event.topic
         )),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_too_many_waits_until_another_has_ended_and_not_for_ever() {
+        let gate = Gate::new();
+        let mut others = Vec::new();
+        for _ in 0..WAITING_MAX {
+            others.push(gate.place(Duration::ZERO).await.unwrap());
+        }
+        let why = gate.place(Duration::from_millis(1)).await.unwrap_err();
+        assert!(why.contains("1000 others"), "{why}");
+        let one_ends = async {
+            sleep(Duration::from_millis(50)).await;
+            drop(others.pop());
+        };
+        let (place, ()) = tokio::join!(gate.place(Duration::from_secs(600)), one_ends);
+        assert!(place.is_ok());
     }
 }

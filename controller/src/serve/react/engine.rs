@@ -376,4 +376,4 @@ pub(crate) fn any_matches(patterns: &[String], topic: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -218,34 +218,13 @@ pub(crate) fn is_genuine(
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use muster_proto::event::Severity;
-
     use super::*;
     use crate::serve::history::Row;
+    use crate::serve::history::tests::sample;
 
     fn said(offset: u64, topic: &str, host: &str) -> Row {
-        let event = Event {
-            topic: topic.into(),
-            host: host.parse().unwrap(),
-            at_ms: offset,
-            severity: Severity::Info,
-            summary: "x".into(),
-            key: String::new(),
-            fields: Default::default(),
-            before: serde_json::Value::Null,
-            after: serde_json::Value::Null,
-            seq: 0,
-            cause: None,
-        };
-        Row {
-            offset,
-            id: Some(format!("019a0000-0000-7000-8000-{offset:012x}")),
-            kind: Kind::Event.wire_name().into(),
-            routing_key: format!("{topic}.{host}"),
-            at_ms: offset,
-            body: envelope::encode(&event).unwrap(),
-            event: Some(event),
-        }
+        let id = MessageId::from_parts(offset, [0; 10]).to_string();
+        sample(offset, &id, topic, host)
     }
 
     #[test]
@@ -264,7 +243,7 @@ mod tests {
         let of = |is_good: &dyn Fn(&Event, &str) -> bool, since_ms| {
             let mut events = Vec::new();
             let each = |kept: Kept| {
-                events.push(kept.2);
+                events.push(kept.2 / 1000);
                 true
             };
             past.events(&["x".to_owned()], since_ms, is_good, each)
@@ -274,10 +253,55 @@ mod tests {
         let genuine =
             |event: &Event, key: &str| is_genuine(event, key, |host| host.as_str() == "h1");
         // By the newest before then, and where there is none by the oldest.
-        for since_ms in [10, 0] {
+        for since_ms in [10_000, 0] {
             assert_eq!(of(&genuine, since_ms), [3, 5], "{since_ms}");
         }
-        assert_eq!(of(&|_, _| true, 10), [5]);
-        assert_eq!(of(&|_, _| false, 10), [1, 3, 5]);
+        assert_eq!(of(&|_, _| true, 10_000), [5]);
+        assert_eq!(of(&|_, _| false, 10_000), [1, 3, 5]);
+    }
+
+    #[test]
+    fn what_is_old_is_handed_over_where_it_may_still_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = History::open(dir.path()).unwrap();
+        let topics = [
+            SILENCE_ADDED,
+            "reaction.fired",
+            SILENCE_REMOVED,
+            "reaction.fired",
+            ACTIVE,
+        ];
+        let rows: Vec<Row> = (1..)
+            .zip(topics)
+            .map(|(number, topic)| said(number, topic, "ops"))
+            .collect();
+        history.apply(&rows).unwrap();
+        let mut read = Vec::new();
+        let each = |kept: Kept| {
+            read.push(kept.2 / 1000);
+            true
+        };
+        Past(&history).facts(4000, each).unwrap();
+        assert_eq!(read, [1, 3, 4]);
+    }
+
+    #[test]
+    fn one_who_reads_much_keeps_no_writer_waiting_and_stops_when_it_is_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = History::open(dir.path()).unwrap();
+        let rows: Vec<Row> = (1..=100)
+            .map(|number| said(number, "reaction.fired", "ops"))
+            .collect();
+        history.apply(&rows).unwrap();
+        let reader = history.reader().unwrap();
+        let mut read = 0;
+        let each = |_| {
+            read += 1;
+            let next = said(1000 + read, "x", "h1");
+            assert_eq!(history.apply(&[next]).unwrap(), 1);
+            read < 50
+        };
+        Past(&reader).facts(0, each).unwrap();
+        assert_eq!((read, history.count().unwrap()), (50, 150));
     }
 }

@@ -97,3 +97,71 @@ impl Takeover {
         Ok(engine)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::serve::fleet::tests::word;
+    use crate::serve::history::tests::{row_of, sample};
+    use crate::serve::react::decision::{Decision, Reason, Suppressed};
+    use crate::serve::react::engine::tests::config;
+    use crate::serve::react::facts::Teller;
+
+    /// One who takes over after an event `x` of h1, of which `teller` told that it is not acted upon.
+    fn after(teller: &str) -> (Takeover, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let history = History::open(dir.path()).unwrap();
+        let now_ms = stamp::now_ms();
+        let id = MessageId::from_parts(now_ms, [0; 10]);
+        let mut event = sample(1, "", "x", "h1").event.unwrap();
+        event.at_ms = now_ms;
+        let known = Known(SharedFleet::default());
+        known.0.lock().unwrap().hear(word("h1", now_ms), now_ms);
+        let teller = Teller {
+            name: teller.parse().unwrap(),
+            now_ms,
+        };
+        let suppressed = Suppressed {
+            rule: 0,
+            reason: Reason::Budget,
+            detail: String::new(),
+            events: vec![Arc::new(known.heard(id, event.clone(), now_ms))],
+        };
+        let (told_id, told) = teller.suppressed("a", &suppressed, &Value::Null);
+        let rows = [
+            row_of(1, &id.to_string(), event),
+            row_of(2, &told_id.to_string(), told),
+        ];
+        history.apply(&rows).unwrap();
+        let rule = "[[reaction]]\nname = 'a'\non = ['x']\nwebhook = ['w']";
+        let takeover = Takeover {
+            history: history.reader().unwrap(),
+            rules: config(rule).unwrap().rules,
+            known,
+        };
+        (takeover, dir)
+    }
+
+    fn firings(teller: &str) -> usize {
+        let (takeover, _dir) = after(teller);
+        let mut engine = takeover.engine(|| true).unwrap();
+        let decisions = engine.tick(stamp::now_ms() + 1);
+        let fires = |decision: &&Decision| matches!(decision, Decision::Fire(_));
+        decisions.iter().filter(fires).count()
+    }
+
+    #[test]
+    fn what_was_decided_is_not_decided_again_unless_a_host_says_so() {
+        assert_eq!(firings("ops"), 0);
+        assert_eq!(firings("h1"), 1);
+    }
+
+    #[test]
+    fn nobody_gets_half_of_what_happened_before() {
+        let (takeover, _dir) = after("ops");
+        assert!(takeover.engine(|| false).is_err());
+    }
+}

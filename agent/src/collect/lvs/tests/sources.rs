@@ -134,13 +134,19 @@ fn a_host_without_ip_vs_gives_an_empty_snapshot_and_no_error() {
     }
 }
 
-#[test]
-fn proc_alone_is_read_from_its_root_and_a_module_that_goes_is_told() {
+/// A root whose `/proc` has a table, and its `/proc/net`.
+fn proc_root() -> (tempfile::TempDir, std::path::PathBuf) {
     let root = tempfile::tempdir().unwrap();
     let net = root.path().join("proc/net");
     std::fs::create_dir_all(&net).unwrap();
     std::fs::write(net.join("ip_vs"), PROC).unwrap();
     std::fs::write(net.join("ip_vs_stats"), PROC_STATS).unwrap();
+    (root, net)
+}
+
+#[test]
+fn proc_alone_is_read_from_its_root_and_a_module_that_goes_is_told() {
+    let (root, net) = proc_root();
     let vs = root.path().join("proc/sys/net/ipv4/vs");
     std::fs::create_dir_all(&vs).unwrap();
     std::fs::write(vs.join("run_estimation"), "1\n").unwrap();
@@ -164,11 +170,7 @@ fn proc_alone_is_read_from_its_root_and_a_module_that_goes_is_told() {
 
 #[test]
 fn a_packed_snapshot_is_the_typed_one() {
-    let root = tempfile::tempdir().unwrap();
-    let net = root.path().join("proc/net");
-    std::fs::create_dir_all(&net).unwrap();
-    std::fs::write(net.join("ip_vs"), PROC).unwrap();
-    std::fs::write(net.join("ip_vs_stats"), PROC_STATS).unwrap();
+    let (root, _) = proc_root();
     for (bounds, listed) in [
         ("", 15),
         ("virtual_servers_max = 3", 3),

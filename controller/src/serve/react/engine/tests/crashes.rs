@@ -154,3 +154,45 @@ fn restart(rules: &Arc<Rules>, book: &Book, redelivered: usize) -> Engine {
         .for_each(|event| engine.take(event));
     engine
 }
+
+#[test]
+fn of_two_actions_the_next_one_does_what_was_left() {
+    let rules = config(
+        "[[reaction]]\nname = 'a'\non = ['x']\nwebhook = ['w']\njob = { action = 'service.restart', args = { unit = 'x' } }",
+    );
+    let rules = rules.unwrap().rules;
+    let event = heard(1, "x", "h1", "k", T);
+    let mut engine = Engine::new(Arc::clone(&rules));
+    engine.take(&event);
+    let Some(Decision::Fire(firing)) = engine.tick(T).pop() else {
+        unreachable!("it fires");
+    };
+    let teller = Teller {
+        name: "ops".parse().unwrap(),
+        now_ms: T,
+    };
+    let actions = ["webhook:w", "job"].map(str::to_owned);
+    let mut told = vec![teller.begun("a", &actions, &firing).1];
+    let mut left = Vec::new();
+    for action in actions {
+        let mut next = Engine::new(Arc::clone(&rules));
+        told.iter().filter_map(fact).for_each(|it| next.note(it));
+        next.resume(|_| Some(Arc::clone(&event)));
+        left.extend(next.tick(T).into_iter().map(|decision| match decision {
+            Decision::Fire(firing) => (firing.again, firing.done.len()),
+            _ => (false, 0),
+        }));
+        let ending = Ending {
+            action,
+            outcome: Ok(Value::Null),
+            attempts: 1,
+            took_ms: 1,
+        };
+        told.push(teller.ended("a", &firing, &ending).1);
+    }
+    assert_eq!(left, [(true, 0), (true, 1)]);
+    let mut last = Engine::new(rules);
+    told.iter().filter_map(fact).for_each(|it| last.note(it));
+    last.resume(|_| Some(Arc::clone(&event)));
+    check(&mut last, T, &[]);
+}
