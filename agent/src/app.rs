@@ -358,6 +358,8 @@ fn plan(config: &Config) -> AgentPlan {
         ],
         prefetch: job::PREFETCH,
         exclusive: true,
+        // Presence is not among them: it comes again.
+        streams: &[topology::LEDGER, topology::HISTORY],
     }
 }
 

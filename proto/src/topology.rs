@@ -197,6 +197,9 @@ pub static STREAMS: &[StreamSpec] = &[
     },
 ];
 
+/// The names of [`STREAMS`].
+pub const ALL_STREAMS: &[&str] = &[LEDGER, HISTORY, PRESENCE];
+
 /// The value of a policy's key.
 #[derive(Debug)]
 pub enum PolicyValue {

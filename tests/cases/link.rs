@@ -95,6 +95,7 @@ fn plan(queue: &str) -> AgentPlan {
         bindings: Vec::new(),
         prefetch: 10,
         exclusive: true,
+        streams: &[],
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use muster_link::{OpenError, Outgoing, Receipt, Session, SetupError, stamp};
 use muster_proto::envelope::{self, Message};
 use muster_proto::id::{JobId, KeyId, MessageId};
-use muster_proto::topology::EVENTS;
+use muster_proto::topology::{ALL_STREAMS, EVENTS};
 
 use super::resolve::Known;
 use crate::context::Context;
@@ -70,12 +70,7 @@ impl<'a> Desk<'a> {
         let presence = sync::catch_up_presence(&self.session, &self.ledger, self.issuer());
         let (ledger, presence) = tokio::join!(ledger, presence);
         self.tell();
-        // Where one fails and ends the session, the other is only told that it is gone: the cause is worth more.
-        match (ledger, presence) {
-            (Err(sync::SyncError::Setup(SetupError::Down { .. })), Err(cause)) => Err(lost(cause)),
-            (Err(error), _) | (Ok(()), Err(error)) => Err(lost(error)),
-            (Ok(()), Ok(())) => Ok(()),
-        }
+        ledger.and(presence).map_err(lost)
     }
 
     async fn read_ledger(&self) -> Result<(), sync::SyncError> {
@@ -169,7 +164,7 @@ impl<'a> Desk<'a> {
 pub async fn connect(context: &Context) -> Result<Session> {
     let broker = context.config.broker()?;
     let name = format!("muster {}", context.config.issuer);
-    Session::open(broker, &name).await.map_err(|error| {
+    let session = Session::open(broker, &name).await.map_err(|error| {
         let exit = match error {
             OpenError::Credentials { .. } | OpenError::Vhost { .. } | OpenError::File { .. } => {
                 Exit::Usage
@@ -177,7 +172,14 @@ pub async fn connect(context: &Context) -> Result<Session> {
             _ => Exit::NoBroker,
         };
         ending(exit, error.to_string())
-    })
+    })?;
+    match session.find_streams(ALL_STREAMS).await {
+        Ok(()) => Ok(session),
+        Err(error @ (SetupError::Down { .. } | SetupError::TimedOut { .. })) => {
+            Err(ending(Exit::NoBroker, error.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The hosts of `rows` that may be targets at `now_ms`, with what is known of them last.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use muster_link::{Backoff, BrokerConfig, Session, stamp};
+use muster_proto::topology::ALL_STREAMS;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +86,9 @@ async fn one_session(
         Ok(session) => session,
         Err(error) => return Why::Failed(error.to_string()),
     };
+    if let Err(error) = session.find_streams(ALL_STREAMS).await {
+        return Why::Failed(error.to_string());
+    }
     health.up(name);
     let why = tokio::select! {
         biased;

@@ -228,6 +228,11 @@ pub(crate) fn describe(error: &lapin::Error) -> String {
     }
 }
 
+/// Whether the broker said so, rather than the connection broke.
+pub(crate) fn is_refusal(error: &lapin::Error) -> bool {
+    code(error).is_some()
+}
+
 impl OpenError {
     /// The meaning of an error during the AMQP handshake.
     pub(crate) fn of_handshake(at: String, user: &str, vhost: &str, error: &lapin::Error) -> Self {

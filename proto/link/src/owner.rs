@@ -30,6 +30,8 @@ pub struct AgentPlan {
     pub prefetch: u16,
     /// Whether nobody else may consume it.
     pub exclusive: bool,
+    /// The streams that keep what is published; without them up, there is no link.
+    pub streams: &'static [&'static str],
 }
 
 /// Where a link is.
@@ -256,7 +258,9 @@ impl Owner {
             bindings,
             prefetch,
             exclusive,
+            streams,
         } = &self.plan;
+        session.find_streams(streams).await?;
         session.declare_queue(queue).await?;
         for binding in bindings {
             session.bind(&queue.name, binding).await?;

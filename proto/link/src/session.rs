@@ -18,7 +18,7 @@ use crate::channels::open_channels;
 use crate::config::BrokerConfig;
 use crate::connect::{Socket, connect};
 use crate::deliver::{self, Deliveries};
-use crate::error::{Ended, OpenError, PublishError, SetupError, describe};
+use crate::error::{Ended, OpenError, PublishError, SetupError, describe, is_refusal};
 use crate::message::{Incoming, Outgoing, Receipt};
 use crate::publish::{Handed, Publisher, QUEUE_LENGTH, Request};
 use crate::queue::{Binding, Consume, QueueDecl, QueueKind};
@@ -240,6 +240,26 @@ impl Session {
         Ok(())
     }
 
+    /// Makes sure that the streams are up, before anything is published that they are to keep. A node that starts takes
+    /// clients first, and what it is handed meanwhile passes the streams by: confirmed, where any other queue takes it.
+    ///
+    /// # Errors
+    /// When one is not there, or not yet ([`SetupError::Down`]).
+    pub async fn find_streams(&self, names: &[&str]) -> Result<(), SetupError> {
+        for name in names {
+            let what = format!("find the stream {name}");
+            let passive = QueueDeclareOptions {
+                passive: true,
+                ..QueueDeclareOptions::default()
+            };
+            let found =
+                self.control
+                    .queue_declare(short(name, &what)?, passive, FieldTable::default());
+            self.within(what, name, found).await?;
+        }
+        Ok(())
+    }
+
     /// Binds a queue to an exchange.
     ///
     /// # Errors
@@ -395,6 +415,11 @@ impl Session {
         }
         let error = match timeout(self.setup_timeout, answer).await {
             Ok(Ok(value)) => return Ok(value),
+            // Cut off by what went wrong elsewhere: that is the cause.
+            Ok(Err(error)) if self.has_ended() && !is_refusal(&error) => SetupError::Down {
+                what,
+                why: self.shared.why_ended(),
+            },
             Ok(Err(error)) => SetupError::of(what, queue, &error),
             Err(_) => SetupError::TimedOut {
                 what,

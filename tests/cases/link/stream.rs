@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use muster_harness::{Broker, eventually, want};
-use muster_link::{Acks, Consume, Receipt, Session, StreamOffset, ends_before, stamp};
+use muster_harness::{Broker, NodeOptions, eventually, want};
+use muster_link::{
+    Acks, Binding, Consume, Outgoing, QueueDecl, QueueKind, Receipt, Session, SetupError,
+    StreamOffset, ends_before, stamp,
+};
 
 use super::{config, consume, declare_stream, message};
 
@@ -76,6 +79,77 @@ async fn a_reader_may_begin_now_or_at_a_time() -> Result<()> {
     assert_eq!(got.stream_offset, Some(100));
     let got = all.recv().await.context("the session ended")?;
     assert_eq!(got.stream_offset, Some(0));
+    Ok(())
+}
+
+/// A node takes clients before its streams are up. What it is handed meanwhile is confirmed, since another queue takes it,
+/// and passes the stream by: nobody may publish so early.
+#[tokio::test]
+async fn what_is_confirmed_after_a_restart_is_in_the_stream() -> Result<()> {
+    const RESTARTS: u32 = 2;
+    const EACH: u32 = 20;
+    let mut broker = Broker::private(NodeOptions::default()).await?;
+    declare_stream(&broker, "ledger").await?;
+    let config = config(&broker)?;
+    let session = Session::open(&config, "test").await?;
+    let beside = QueueDecl {
+        name: "beside".to_owned(),
+        kind: QueueKind::Quorum,
+    };
+    session.declare_queue(&beside).await?;
+    for queue in ["ledger", "beside"] {
+        let binding = Binding {
+            exchange: "amq.fanout".to_owned(),
+            key: String::new(),
+        };
+        session.bind(queue, &binding).await?;
+    }
+    session.close().await;
+
+    for restart in 0..RESTARTS {
+        broker.stop().await?;
+        let first = async {
+            let session = loop {
+                if let Ok(session) = Session::open(&config, "test").await
+                    && session.find_streams(&["ledger"]).await.is_ok()
+                {
+                    break session;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            };
+            let numbers = restart * EACH..(restart + 1) * EACH;
+            let publish = |number: u32| {
+                session.publish(Outgoing {
+                    exchange: "amq.fanout",
+                    mandatory: true,
+                    ..message("", &number.to_be_bytes())
+                })
+            };
+            for receipt in join_all(numbers.map(publish)).await {
+                ensure!(receipt? == Receipt::Confirmed);
+            }
+            session.close().await;
+            Ok(())
+        };
+        let (started, published) = tokio::join!(broker.start(), first);
+        started.and(published)?;
+    }
+
+    let session = Session::open(&config, "test").await?;
+    let absent = session.find_streams(&["ledger", "nowhere"]).await;
+    ensure!(
+        matches!(&absent, Err(SetupError::Missing { what, .. }) if what.contains("nowhere")),
+        "{absent:?}"
+    );
+    let session = Session::open(&config, "test").await?;
+    let mut deliveries = session.consume(from(StreamOffset::First)).await?;
+    let mut missing: BTreeSet<u32> = (0..RESTARTS * EACH).collect();
+    while let Ok(Some(got)) =
+        tokio::time::timeout(std::time::Duration::from_secs(5), deliveries.recv()).await
+    {
+        missing.remove(&u32::from_be_bytes(got.body.as_slice().try_into()?));
+    }
+    assert_eq!(missing, BTreeSet::new());
     Ok(())
 }
 

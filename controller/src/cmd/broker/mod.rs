@@ -13,7 +13,7 @@ use muster_link::{Outgoing, Receipt, Session, stamp};
 use muster_proto::envelope;
 use muster_proto::event::{Event, Severity};
 use muster_proto::id::HostId;
-use muster_proto::topology::{EVENTS, is_subscriber, topic_key};
+use muster_proto::topology::{ALL_STREAMS, EVENTS, is_subscriber, topic_key};
 use serde_json::Value;
 
 pub(crate) use self::check::Check;
@@ -72,6 +72,7 @@ impl HostEvent<'_> {
                 self.host, self.topic
             )
         };
+        session.find_streams(ALL_STREAMS).await.with_context(tell)?;
         match session.publish(outgoing).await.with_context(tell)? {
             Receipt::Confirmed => Ok(()),
             Receipt::Returned { reason } => Err(ending(
