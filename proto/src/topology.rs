@@ -358,6 +358,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_stream_is_named_among_all() {
+        let names = STREAMS.iter().map(|stream| stream.name);
+        assert!(names.eq(ALL_STREAMS.iter().copied()));
+    }
+
+    #[test]
     fn the_longest_keys_fit_amqp() {
         let host: HostId = "h".repeat(crate::id::HOST_BYTES_MAX).parse().unwrap();
         let job = JobId::from_parts(1, [0; 10]);

@@ -244,7 +244,7 @@ impl Session {
     /// clients first, and what it is handed meanwhile passes the streams by: confirmed, where any other queue takes it.
     ///
     /// # Errors
-    /// When one is not there, or not yet ([`SetupError::Down`]).
+    /// When one is not there ([`SetupError::Missing`]), or not yet ([`SetupError::Down`]); the session has ended then.
     pub async fn find_streams(&self, names: &[&str]) -> Result<(), SetupError> {
         for name in names {
             let what = format!("find the stream {name}");

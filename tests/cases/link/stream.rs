@@ -6,11 +6,14 @@ use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
 use muster_harness::{Broker, NodeOptions, eventually, want};
 use muster_link::{
-    Acks, Binding, Consume, Outgoing, QueueDecl, QueueKind, Receipt, Session, SetupError,
-    StreamOffset, ends_before, stamp,
+    Acks, AgentPlan, Binding, Consume, Incoming, Link, Outgoing, QueueDecl, QueueKind, Receipt,
+    Session, SetupError, StreamOffset, ends_before, stamp,
 };
 
-use super::{config, consume, declare_stream, message};
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use super::{config, consume, declare_stream, message, plan, up_after};
 
 fn from(offset: StreamOffset) -> Consume {
     Consume {
@@ -87,7 +90,7 @@ async fn a_reader_may_begin_now_or_at_a_time() -> Result<()> {
 #[tokio::test]
 async fn what_is_confirmed_after_a_restart_is_in_the_stream() -> Result<()> {
     const RESTARTS: u32 = 2;
-    const EACH: u32 = 20;
+    const LINKS: u32 = 30;
     let mut broker = Broker::private(NodeOptions::default()).await?;
     declare_stream(&broker, "ledger").await?;
     let config = config(&broker)?;
@@ -106,34 +109,44 @@ async fn what_is_confirmed_after_a_restart_is_in_the_stream() -> Result<()> {
     }
     session.close().await;
 
-    for restart in 0..RESTARTS {
-        broker.stop().await?;
-        let first = async {
-            let session = loop {
-                if let Ok(session) = Session::open(&config, "test").await
-                    && session.find_streams(&["ledger"]).await.is_ok()
-                {
-                    break session;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    // Many, so that some come in the first moment.
+    let links: Vec<(Link, Receiver<Incoming>)> = (0..LINKS)
+        .map(|number| {
+            let plan = AgentPlan {
+                streams: &["ledger"],
+                ..plan(&format!("agent{number}"))
             };
-            let numbers = restart * EACH..(restart + 1) * EACH;
-            let publish = |number: u32| {
-                session.publish(Outgoing {
-                    exchange: "amq.fanout",
-                    mandatory: true,
-                    ..message("", &number.to_be_bytes())
-                })
+            let stop = CancellationToken::new();
+            Link::start(config.clone(), "test".to_owned(), plan, stop)
+        })
+        .collect();
+    let mut confirmed = BTreeSet::new();
+    let mut sessions = vec![0; links.len()];
+    for restart in 0..=RESTARTS {
+        if restart > 0 {
+            broker.stop().await?;
+        }
+        let first_words = links.iter().zip(&mut sessions).zip(0_u32..);
+        let first_words = join_all(first_words.map(async |(((link, _), session), number)| {
+            *session = up_after(&mut link.status(), *session).await?;
+            let number = restart * LINKS + number;
+            let outgoing = Outgoing {
+                exchange: "amq.fanout",
+                mandatory: true,
+                ..message("", &number.to_be_bytes())
             };
-            for receipt in join_all(numbers.map(publish)).await {
-                ensure!(receipt? == Receipt::Confirmed);
-            }
-            session.close().await;
-            Ok(())
+            ensure!(link.publish(outgoing).await? == Receipt::Confirmed);
+            Ok(number)
+        }));
+        let (started, numbers) = if restart > 0 {
+            tokio::join!(broker.start(), first_words)
+        } else {
+            (Ok(()), first_words.await)
         };
-        let (started, published) = tokio::join!(broker.start(), first);
-        started.and(published)?;
+        started?;
+        confirmed.extend(numbers.into_iter().collect::<Result<Vec<_>>>()?);
     }
+    assert_eq!(confirmed.len(), ((RESTARTS + 1) * LINKS) as usize);
 
     let session = Session::open(&config, "test").await?;
     let absent = session.find_streams(&["ledger", "nowhere"]).await;
@@ -143,7 +156,7 @@ async fn what_is_confirmed_after_a_restart_is_in_the_stream() -> Result<()> {
     );
     let session = Session::open(&config, "test").await?;
     let mut deliveries = session.consume(from(StreamOffset::First)).await?;
-    let mut missing: BTreeSet<u32> = (0..RESTARTS * EACH).collect();
+    let mut missing = confirmed;
     while let Ok(Some(got)) =
         tokio::time::timeout(std::time::Duration::from_secs(5), deliveries.recv()).await
     {
