@@ -187,7 +187,7 @@ async fn many_that_fall_silent_at_once_are_one_event() -> Result<()> {
     let serve = Serve::start(&fleet.muster, "serve")?;
     serve.await_lead(true).await?;
     for agent in &mut fleet.agents[..5] {
-        agent.process()?.pause()?;
+        agent.process()?.pause().await?;
     }
     let issuer = issuer(&fleet)?;
     let told = await_told(&fleet, &[("fleet.silence.began", &issuer)]).await;

@@ -250,12 +250,12 @@ impl Broker {
         node.start().await
     }
 
-    /// SIGSTOP to the whole node: its connections stay and nothing is answered.
+    /// SIGSTOP to the whole node: its connections stay and, from the return on, nothing is answered.
     ///
     /// # Errors
     /// On the shared node, and when it does not run.
-    pub fn pause(&mut self) -> Result<()> {
-        self.own_node()?.running()?.pause()
+    pub async fn pause(&mut self) -> Result<()> {
+        self.own_node()?.running()?.pause().await
     }
 
     /// SIGCONT to the whole node.

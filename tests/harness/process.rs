@@ -182,12 +182,18 @@ impl Process {
         self.wait(DEATH_LIMIT).await
     }
 
-    /// STOP to the whole group: it stays, holds its connections, and does nothing.
+    /// STOP to the whole group: it stays, holds its connections, and from the return on does nothing.
     ///
     /// # Errors
-    /// When it has ended.
-    pub fn pause(&self) -> Result<()> {
-        self.signal_group(Signal::STOP)
+    /// When it has ended, and when a thread of it still runs after seconds.
+    pub async fn pause(&self) -> Result<()> {
+        self.signal_group(Signal::STOP)?;
+        // The kernel returns at once; a thread stops when it is next looked at, 25 ms later on two busy cores.
+        let what = format!("every thread of {} stands still", self.name);
+        eventually_within(&what, DEATH_LIMIT, async || {
+            crate::want(self.moving_threads(), vec![])
+        })
+        .await
     }
 
     /// CONT to the whole group.
@@ -227,6 +233,23 @@ impl Process {
         marked(&self.mark)
             .into_iter()
             .filter(|pid| *pid != self.pid())
+            .collect()
+    }
+
+    /// Threads of the group that are not stopped and not dead, as `/proc` paths.
+    fn moving_threads(&self) -> Vec<String> {
+        marked(&self.mark)
+            .into_iter()
+            .filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok())
+            .flatten()
+            .filter_map(|thread| {
+                let path = thread.ok()?.path();
+                let text = fs::read_to_string(path.join("stat")).ok()?;
+                let mut fields = after_name(&text);
+                let (state, group) = (fields.next()?, fields.nth(1)?);
+                let ours = group.parse() == Ok(self.pid.as_raw_nonzero().get());
+                (ours && !"TtZX".contains(state)).then(|| path.display().to_string())
+            })
             .collect()
     }
 
@@ -350,10 +373,8 @@ pub(crate) fn memory_of(pid: u32) -> Result<Memory> {
 pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    // The name in field 2 may hold blanks and brackets; utime and stime are fields 14 and 15 (proc(5)).
-    let after_name = text.rsplit(") ").next().unwrap_or_default();
-    let ticks = after_name
-        .split_whitespace()
+    // utime and stime are fields 14 and 15.
+    let ticks = after_name(&text)
         .skip(11)
         .take(2)
         .map(|field| {
@@ -363,6 +384,12 @@ pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
         })
         .sum::<Result<u64>>()?;
     Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// The fields of a `stat` file from the third on, the state (proc(5)): the name before it may hold blanks and brackets.
+fn after_name(stat: &str) -> impl Iterator<Item = &str> {
+    let rest = stat.rsplit(") ").next().unwrap_or_default();
+    rest.split_whitespace()
 }
 
 fn kib_field(path: &Path, key: &str) -> Result<u64> {

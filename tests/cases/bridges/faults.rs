@@ -186,7 +186,7 @@ async fn a_carbon_that_goes_away_and_comes_back_misses_nothing() -> Result<()> {
     // It closes its half and ends: the next snapshot is not written into a connection that is over. Nothing is being
     // written at that moment, since carbon's protocol tells nobody what it took.
     for _ in 0..2 {
-        fleet.agents[0].process()?.pause()?;
+        fleet.agents[0].process()?.pause().await?;
         heard.extend(tap.rest().await?);
         await_all(&carbon, &host, &heard).await?;
         carbon.stop().await?;

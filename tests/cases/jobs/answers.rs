@@ -26,7 +26,7 @@ async fn three_agents_answer_a_ping_and_one_that_stands_still_is_named() -> Resu
         assert!(round_trip_ms > 0.0 && round_trip_ms < 60_000.0, "{pinged}");
     }
 
-    fleet.agents[1].process()?.pause()?;
+    fleet.agents[1].process()?.pause().await?;
     let silent = fleet.muster.run(&["ping", "-o", "json"]).await?;
     assert_eq!(silent.code, 5, "{silent:?}");
     let pinged = silent.json()?;

@@ -107,7 +107,7 @@ async fn ctrl_c_leaves_the_job_running_and_says_how_to_look_again() -> Result<()
 async fn a_controller_that_is_killed_takes_no_job_with_it() -> Result<()> {
     let (_broker, mut fleet) = fleet(3).await?;
     let run = ["run", "script.run", "name=hold", "-t", "*", "--wait", "5s"];
-    fleet.agents[2].process()?.pause()?;
+    fleet.agents[2].process()?.pause().await?;
     let mut controller = fleet.muster.start("run", &run)?;
     for agent in &fleet.agents[..2] {
         await_lines(agent, "started", 1).await?;

@@ -354,7 +354,7 @@ async fn a_broker_that_stands_still_is_noticed_and_left() -> Result<()> {
         "test",
     )
     .await?;
-    broker.pause()?;
+    broker.pause().await?;
     // No confirm and no answer is waited for: only the heartbeat can tell.
     let ended = tokio::time::timeout(Duration::from_secs(30), beating.closed())
         .await

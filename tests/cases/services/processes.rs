@@ -114,7 +114,7 @@ pidfile = "{folder}/app.pid"
     /// What happens between two looks of the agent.
     async fn unseen<T>(&mut self, what: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
         let agent = self.fleet.agents.first_mut().context("an agent")?;
-        agent.process()?.pause()?;
+        agent.process()?.pause().await?;
         let done = what(self).await;
         let agent = self.fleet.agents.first_mut().context("an agent")?;
         agent.process()?.resume()?;

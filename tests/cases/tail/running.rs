@@ -163,7 +163,7 @@ async fn what_the_kernel_could_not_tell_is_found_all_the_same() -> Result<()> {
     let log = host.log("flood");
     let mut wanted = log.write("a.log", 0..50)?;
     host.arrived("flood", &wanted).await?;
-    host.agent()?.process()?.pause()?;
+    host.agent()?.process()?.pause().await?;
     let kept: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")?
         .trim()
         .parse()?;
