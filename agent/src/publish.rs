@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::outbox::{OutboxCounters, OutboxPublisher};
 pub(crate) use self::snapshots::{Snapshot, Snapshots};
-use crate::job::ReplyWire;
+use crate::job::{ReplyWire, Underway};
 use crate::state::OutMessage;
 
 /// The session that takes messages now; `None` while there is none, or the broker has blocked it.
@@ -53,18 +53,24 @@ pub(crate) fn outgoing(message: OutMessage) -> Outgoing {
     }
 }
 
+impl Underway for muster_link::Underway {
+    fn written(&mut self) -> Option<bool> {
+        self.written()
+    }
+}
+
 /// The jobs' way to the broker.
 pub(crate) struct Wire(pub(crate) Link);
 
 impl ReplyWire for Wire {
-    fn publish_ahead_of_ack(&self, message: OutMessage) -> BoxFuture<'_, bool> {
-        Box::pin(async {
-            let sent = self.0.publish_ahead_of_ack(&outgoing(message)).await;
-            if let Err(error) = &sent {
+    fn publish_ahead_of_ack(&self, message: OutMessage) -> Option<Box<dyn Underway>> {
+        match self.0.publish_unconfirmed(&outgoing(message)) {
+            Ok(underway) => Some(Box::new(underway)),
+            Err(error) => {
                 tracing::debug!(%error, "an answer waits for the broker");
+                None
             }
-            sent.is_ok()
-        })
+        }
     }
 
     fn up(&self) -> BoxFuture<'_, ()> {

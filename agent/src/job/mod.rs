@@ -121,14 +121,20 @@ impl Delivery {
     }
 }
 
+/// A message on its way into the connection.
+pub trait Underway: Send + Sync {
+    /// Whether it was written: `None` while it still waits, `Some(false)` when it never will be.
+    fn written(&mut self) -> Option<bool>;
+}
+
 /// Carries answers that are not in the outbox.
 pub trait ReplyWire: Send + Sync {
     /// Returns when a session with the broker is up (at once if it is).
     fn up(&self) -> BoxFuture<'_, ()>;
 
-    /// Publishes on the channel that deliveries come by, and returns when it was written, so that what is acknowledged
-    /// then is acknowledged behind it; nobody tells what became of it. `false` where it was not written.
-    fn publish_ahead_of_ack(&self, message: OutMessage) -> BoxFuture<'_, bool>;
+    /// Publishes on the channel that deliveries come by, so that what is acknowledged when it is written is acknowledged
+    /// behind it; nobody tells what became of it. `None` where it can't be written now.
+    fn publish_ahead_of_ack(&self, message: OutMessage) -> Option<Box<dyn Underway>>;
 
     /// Publishes; `Ok` when the broker has confirmed it. The caller tries again after an error.
     fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>>;

@@ -4,6 +4,7 @@
 //! Most answers are small, and to jobs that the broker itself would forget: those are sent ahead of their delivery's
 //! acknowledgement on the same channel, and no confirm is asked for. A broker that has the acknowledgement has the
 //! answer; one that has not delivers the job again, and gets the same answer. Confirms would cost both a quarter more.
+//! The acknowledgements trail a moment behind, many in one packet: by itself each costs both as much as an answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +13,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use muster_proto::id::JobId;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::{Acknowledge, JobCounters, ReplyWire};
+use super::{Acknowledge, JobCounters, ReplyWire, Underway};
 use crate::state::OutMessage;
 
 /// Answers that wait for the broker at the most. More deliveries are not taken from the queue meanwhile; the prefetch
@@ -26,6 +28,10 @@ const AHEAD_BYTES_MAX: usize = 4096;
 /// Bytes of answers that were sent so and are kept, should their delivery come again; of one that is not there any more
 /// the job is read again.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// How long acknowledgements trail behind their answers at the most, and how many do.
+const TRAIL_LIMIT: Duration = Duration::from_secs(1);
+const TRAILING_MAX: usize = 64;
 
 /// Pause before an answer that was not confirmed is published again.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
@@ -58,14 +64,18 @@ impl AckSlot {
     }
 }
 
-/// An answer that is done with.
+/// An answer that the broker has confirmed.
 struct Answered {
     job: Option<JobId>,
     slot: AckSlot,
     /// Which was used.
     acker: Arc<dyn Acknowledge>,
-    /// The answer, where it went ahead of its acknowledgement.
-    ahead: Option<OutMessage>,
+}
+
+/// An answer that went ahead, and its delivery, which is acknowledged when the answer is written.
+struct Trailing {
+    answer: Box<dyn Underway>,
+    acker: Arc<dyn Acknowledge>,
 }
 
 /// The answers that wait for the broker.
@@ -74,6 +84,9 @@ pub(super) struct Replies {
     counters: Arc<JobCounters>,
     slots: HashMap<JobId, AckSlot>,
     tasks: JoinSet<Answered>,
+    /// Deliveries whose answers were sent ahead, in that order.
+    trailing: VecDeque<Trailing>,
+    acknowledge_at: Option<Instant>,
     /// The last answers that were sent ahead of their acknowledgement, oldest first.
     kept: VecDeque<(JobId, OutMessage)>,
     kept_bytes: usize,
@@ -86,6 +99,8 @@ impl Replies {
             counters,
             slots: HashMap::new(),
             tasks: JoinSet::new(),
+            trailing: VecDeque::new(),
+            acknowledge_at: None,
             kept: VecDeque::new(),
             kept_bytes: 0,
         }
@@ -135,26 +150,59 @@ impl Replies {
 
     /// Publishes `message` and acknowledges the delivery: behind it where that is enough, or else when it is confirmed,
     /// for which it is published until then. `job` is given where the delivery was verified, so that one that comes
-    /// again finds its slot; a forgery must not pass for the job whose id it bears.
+    /// again finds its answer; a forgery must not pass for the job whose id it bears.
     pub(super) fn send(&mut self, job: Option<JobId>, message: OutMessage, slot: AckSlot) {
+        let Some(answer) = self.send_ahead(&message, &slot) else {
+            return self.send_until_confirmed(job, message, slot);
+        };
+        if self.trailing.len() >= TRAILING_MAX {
+            self.acknowledge();
+        }
+        self.trailing.push_back(Trailing {
+            answer,
+            acker: slot.get(),
+        });
+        self.acknowledge_at
+            .get_or_insert_with(|| Instant::now() + TRAIL_LIMIT);
+        if let Some(job) = job {
+            self.keep(job, message);
+        }
+    }
+
+    fn send_ahead(&self, message: &OutMessage, slot: &AckSlot) -> Option<Box<dyn Underway>> {
+        (slot.transient && message.body.len() <= AHEAD_BYTES_MAX)
+            .then(|| self.wire.publish_ahead_of_ack(message.clone()))
+            .flatten()
+    }
+
+    /// When [`Replies::acknowledge`] is to be called; `None` while nothing trails.
+    pub(super) fn acknowledge_at(&self) -> Option<Instant> {
+        self.acknowledge_at
+    }
+
+    /// Acknowledges the deliveries whose answers were sent ahead, as far as those are written.
+    pub(super) fn acknowledge(&mut self) {
+        while let Some(written) = self
+            .trailing
+            .front_mut()
+            .and_then(|first| first.answer.written())
+        {
+            let first = self.trailing.pop_front();
+            // One whose answer was not written comes again: its session is gone.
+            if let Some(first) = first.filter(|_| written) {
+                // Handing it to the connection takes no time.
+                first.acker.ack().now_or_never();
+            }
+        }
+        self.acknowledge_at = (!self.trailing.is_empty()).then(|| Instant::now() + TRAIL_LIMIT);
+    }
+
+    fn send_until_confirmed(&mut self, job: Option<JobId>, message: OutMessage, slot: AckSlot) {
         if let Some(job) = job {
             self.slots.insert(job, slot.clone());
         }
         let (wire, counters) = (self.wire.clone(), self.counters.clone());
         self.tasks.spawn(async move {
-            // Taken before: one that comes meanwhile belongs to a later session, which has not had this answer.
-            let acker = slot.get();
-            let small = message.body.len() <= AHEAD_BYTES_MAX;
-            if slot.transient && small && wire.publish_ahead_of_ack(message.clone()).await {
-                acker.ack().await;
-                let ahead = Some(message);
-                return Answered {
-                    job,
-                    slot,
-                    acker,
-                    ahead,
-                };
-            }
             loop {
                 wire.up().await;
                 match wire.publish(message.clone()).await {
@@ -166,18 +214,12 @@ impl Replies {
             }
             let acker = slot.get();
             acker.ack().await;
-            let ahead = None;
-            Answered {
-                job,
-                slot,
-                acker,
-                ahead,
-            }
+            Answered { job, slot, acker }
         });
     }
 
-    /// Waits for the next answer that is done with, and gives its job if it was a verified one whose answer the broker
-    /// has confirmed; for ever where there is none.
+    /// Waits for the next answer that the broker has confirmed, and gives its job if it was a verified one; for ever where
+    /// there is none.
     pub(super) async fn done(&mut self) -> Option<JobId> {
         let answered = match self.tasks.join_next().await {
             None => std::future::pending().await,
@@ -187,31 +229,13 @@ impl Replies {
                 return None;
             }
         };
-        let Answered {
-            job,
-            slot,
-            acker,
-            ahead,
-        } = answered;
+        let Answered { job, slot, acker } = answered;
         let job = job?;
         self.slots.remove(&job);
         let newest = slot.get();
-        let came_again = !Arc::ptr_eq(&acker, &newest);
-        match ahead {
-            Some(message) => {
-                self.keep(job, message.clone());
-                if came_again {
-                    self.send(Some(job), message, slot);
-                }
-                None
-            }
-            None => {
-                if came_again {
-                    // Handing it to the connection takes no time.
-                    newest.ack().now_or_never();
-                }
-                Some(job)
-            }
+        if !Arc::ptr_eq(&acker, &newest) {
+            newest.ack().now_or_never();
         }
+        Some(job)
     }
 }

@@ -138,6 +138,7 @@ impl Runner {
         loop {
             let take = self.has_room();
             let ack_at = self.acks.front().map(|(at, _)| *at);
+            let acknowledge_at = self.replies.acknowledge_at();
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(recover_at), if !self.recovered => {
@@ -150,6 +151,7 @@ impl Runner {
                 },
                 event = self.event() => self.handle(event).await,
                 () = until(ack_at) => self.tell_waiting(),
+                () = until(acknowledge_at) => self.replies.acknowledge(),
             }
             self.start_waiting().await;
             self.publish_status();
@@ -424,6 +426,7 @@ impl Runner {
                 break;
             }
         }
+        self.replies.acknowledge();
         self.running.abort_all();
         let left: Vec<JobId> = self.tasks.drain().map(|(_, job)| job).collect();
         for job in left {

@@ -53,6 +53,7 @@ fn rig_with(dir: &Path, jobs: JobsSection) -> Rig {
         log: log.clone(),
         up: watch::Sender::new(true),
         deaf: Arc::default(),
+        stuck: Arc::default(),
         messages: Arc::default(),
     };
     start_with(dir, log, broker, jobs)

@@ -25,6 +25,7 @@ pub mod supervise;
 mod tls;
 mod url;
 
+pub use ahead::Underway;
 pub use backoff::Backoff;
 pub use config::{BrokerConfig, ConfigError, RawBroker};
 pub use deliver::{Acker, Deliveries};

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::ahead::Underway;
 use crate::backoff::Backoff;
 use crate::config::BrokerConfig;
 use crate::deliver::Deliveries;
@@ -169,14 +170,13 @@ impl Link {
             .await;
     }
 
-    /// Publishes as [`Session::publish_ahead_of_ack`] does.
+    /// Publishes as [`Session::publish_unconfirmed`] does.
     ///
     /// # Errors
     /// As there; [`PublishError::Down`] when there is no session.
-    pub async fn publish_ahead_of_ack(&self, outgoing: &Outgoing) -> Result<(), PublishError> {
-        let session = self.current.borrow().clone();
-        match session {
-            Some(session) => session.publish_ahead_of_ack(outgoing).await,
+    pub fn publish_unconfirmed(&self, outgoing: &Outgoing) -> Result<Underway, PublishError> {
+        match &*self.current.borrow() {
+            Some(session) => session.publish_unconfirmed(outgoing),
             None => Err(PublishError::Down {
                 why: self.why_down(),
             }),

@@ -54,11 +54,16 @@ impl Stage {
             self.proxy.set(Direction::Up, Flow::EndAfter(bytes));
         }
         // Where the cut is within the answer there is nothing to acknowledge.
-        let written = session
-            .publish_ahead_of_ack(&message("answers", b"!"))
-            .await;
-        if written.is_ok() {
-            asked.acker.ack().await;
+        if let Ok(mut underway) = session.publish_unconfirmed(&message("answers", b"!")) {
+            let written = eventually("the answer is written, or lost", async || {
+                underway
+                    .written()
+                    .ok_or_else(|| "it still waits".to_owned())
+            })
+            .await?;
+            if written {
+                asked.acker.ack().await;
+            }
         }
         if cut_after.is_some() {
             session.closed().await;

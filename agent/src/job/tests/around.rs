@@ -58,7 +58,18 @@ pub(super) struct Broker {
     pub(super) up: watch::Sender<bool>,
     /// Confirms nothing but takes messages, as one whose confirms get lost.
     pub(super) deaf: Arc<AtomicBool>,
+    /// Takes messages but does not read them from the socket.
+    pub(super) stuck: Arc<AtomicBool>,
     pub(super) messages: Arc<Mutex<Vec<OutMessage>>>,
+}
+
+/// A message that is written once the socket is not stuck.
+struct Writing(Arc<AtomicBool>);
+
+impl Underway for Writing {
+    fn written(&mut self) -> Option<bool> {
+        (!self.0.load(Ordering::SeqCst)).then_some(true)
+    }
 }
 
 impl ReplyWire for Broker {
@@ -69,15 +80,13 @@ impl ReplyWire for Broker {
         })
     }
 
-    fn publish_ahead_of_ack(&self, message: OutMessage) -> BoxFuture<'_, bool> {
-        Box::pin(async move {
-            if !*self.up.borrow() {
-                return false;
-            }
-            self.log.say(format!("ahead {}", message.kind.wire_name()));
-            self.messages.lock().unwrap().push(message);
-            true
-        })
+    fn publish_ahead_of_ack(&self, message: OutMessage) -> Option<Box<dyn Underway>> {
+        if !*self.up.borrow() {
+            return None;
+        }
+        self.log.say(format!("ahead {}", message.kind.wire_name()));
+        self.messages.lock().unwrap().push(message);
+        Some(Box::new(Writing(self.stuck.clone())))
     }
 
     fn publish(&self, message: OutMessage) -> BoxFuture<'_, Result<(), String>> {

@@ -60,9 +60,16 @@ impl Live<'_, '_> {
             signature: Some(self.signed.signature.clone()),
             body: Arc::clone(&self.signed.body),
         };
-        self.flights
-            .push(flight(&self.desk.session, to.clone(), outgoing.clone()));
-        self.unconfirmed.insert(to, outgoing);
+        // The confirm of a message for a thousand queues costs the broker a tenth of the whole. Where this one gets lost the
+        // hosts' silence tells, and the connection's end has it sent again.
+        let sent = to == To::All
+            && outgoing.transient
+            && self.desk.session.publish_unconfirmed(&outgoing).is_ok();
+        if !sent {
+            self.flights
+                .push(flight(&self.desk.session, to.clone(), outgoing.clone()));
+            self.unconfirmed.insert(to, outgoing);
+        }
     }
 
     /// A job that only reads, for hosts that are there, need not outlive the broker: it is sent again to those that have
