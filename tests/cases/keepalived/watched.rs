@@ -210,8 +210,13 @@ async fn real_checks_kill_and_revive_a_backend_and_each_change_is_one_event() ->
             ],
         )
         .await?;
+    // keepalived takes the last real server out before it puts the sorry server in: who looks just then sees none.
+    let empty = [
+        "lvs.service.down tcp/192.0.2.99:80",
+        "lvs.service.up tcp/192.0.2.99:80",
+    ];
     let events = reader
-        .step(
+        .step_passing(
             ". /run/switch; down b1; down b2",
             &[
                 &down,
@@ -223,6 +228,7 @@ async fn real_checks_kill_and_revive_a_backend_and_each_change_is_one_event() ->
                 "lvs.backend.removed tcp/192.0.2.99:80/10.8.2.2:8080",
                 "lvs.backend.added tcp/192.0.2.99:80/10.8.3.2:8080",
             ],
+            &empty,
         )
         .await?;
     let lost = events
@@ -230,7 +236,7 @@ async fn real_checks_kill_and_revive_a_backend_and_each_change_is_one_event() ->
         .find(|event| event["topic"] == "keepalived.quorum.lost");
     assert_eq!(lost.context("lost")?["severity"], "critical", "{events:#?}");
     reader
-        .step(
+        .step_passing(
             ". /run/switch; up b1; up b2; touch /run/misc_ok",
             &[
                 &up,
@@ -247,6 +253,7 @@ async fn real_checks_kill_and_revive_a_backend_and_each_change_is_one_event() ->
                 "lvs.backend.added fwmark/9/10.8.2.2:0",
                 "lvs.service.up fwmark/9",
             ],
+            &empty,
         )
         .await?;
     Ok(())
