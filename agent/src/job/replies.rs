@@ -29,8 +29,10 @@ const AHEAD_BYTES_MAX: usize = 4096;
 /// the job is read again.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// How long acknowledgements trail behind their answers at the most, and how many do.
+/// How long acknowledgements trail behind answers that are written.
 const TRAIL_LIMIT: Duration = Duration::from_secs(1);
+
+/// How many do, at the most.
 const TRAILING_MAX: usize = 64;
 
 /// Pause before an answer that was not confirmed is published again.

@@ -1,4 +1,4 @@
-//! kill -9 of the broker in the middle of a fan-out.
+//! The broker goes in the middle of a fan-out.
 
 use anyhow::Result;
 use muster_harness::NodeOptions;
@@ -64,6 +64,41 @@ async fn a_broker_that_is_killed_in_the_middle_of_a_fan_out_makes_nobody_run_twi
     for (host, events) in history(&broker).await? {
         assert_gapless(&host, &events);
     }
+    Ok(())
+}
+
+/// Nobody confirms a ping to all, and a broker that goes forgets it: the host that had not answered is asked again.
+#[tokio::test]
+async fn a_ping_that_dies_with_the_broker_is_sent_again_to_who_has_not_answered() -> Result<()> {
+    let mut broker = Broker::private(NodeOptions::default()).await?;
+    let mut fleet = Fleet::start(&broker, &options(3)).await?;
+    fleet.agents[0].process()?.pause().await?;
+    let ping = ["ping", "--wait", "2m", "-o", "json"];
+    let mut controller = fleet.muster.start("ping", &ping)?;
+    eventually_within("the others have answered", BACK_LIMIT, async || {
+        let listed = fleet.muster.run(&["job", "list", "-o", "json"]).await;
+        let listed = listed
+            .and_then(|output| output.json())
+            .map_err(|error| format!("{error:#}"))?
+            .to_string();
+        listed
+            .contains(r#""succeeded":2"#)
+            .then_some(())
+            .ok_or(listed)
+    })
+    .await?;
+    broker.stop().await?;
+    fleet.agents[0].process()?.resume()?;
+    broker.start().await?;
+    let status = controller.wait(BACK_LIMIT).await?;
+    let pinged: Value = serde_json::from_str(&controller.stdout())?;
+    assert_eq!(status.code(), Some(0), "{}", controller.stderr());
+    assert_eq!(
+        pinged["rounds"][0]["states"],
+        serde_json::json!({ "succeeded": 3 }),
+        "{pinged}"
+    );
+    assert!(controller.stderr().contains("connected again"));
     Ok(())
 }
 

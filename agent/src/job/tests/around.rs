@@ -58,7 +58,7 @@ pub(super) struct Broker {
     pub(super) up: watch::Sender<bool>,
     /// Confirms nothing but takes messages, as one whose confirms get lost.
     pub(super) deaf: Arc<AtomicBool>,
-    /// Takes messages but does not read them from the socket.
+    /// Takes messages and does not write them, as a connection whose socket is full.
     pub(super) stuck: Arc<AtomicBool>,
     pub(super) messages: Arc<Mutex<Vec<OutMessage>>>,
 }
