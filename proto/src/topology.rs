@@ -4,11 +4,13 @@
 //! declaration. A host's name is the last part of every routing key that is about it.
 
 mod permissions;
+mod route;
 
 pub use self::permissions::{
     Permissions, TopicPermission, agent_permissions, controller_permissions, is_subscriber,
     subscriber_permissions,
 };
+pub use self::route::{StreamSet, topic_matches};
 use crate::id::{HostId, JobId};
 
 /// Signed jobs, controllers to agents.

@@ -1,6 +1,7 @@
 //! The link to RabbitMQ against real brokers that refuse, block, stall, die and come back.
 
 mod ahead;
+mod leader;
 mod life;
 mod open;
 mod publish;

@@ -5,29 +5,25 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
-use tempfile::TempDir;
 
-use crate::eventually::{eventually, eventually_within};
+use crate::eventually::eventually;
 use crate::management::{ALL, Management, escape};
+use crate::node::{Node, NodeOptions};
 use crate::ports::PortBlock;
-use crate::process::{DeathSignal, Memory, Process, cpu_of, memory_of};
+use crate::process::{Memory, Process, cpu_of, memory_of};
 
 /// Names the shared node by its first port, see `rabbitmq-node`; set by `tests/run`.
 pub const SHARED_VARIABLE: &str = "MUSTER_TEST_BROKER";
 
 /// Limit of a graceful stop; 6 s were seen on two busy cores.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-
-/// Limit of a boot; 10 s were seen on two busy cores.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// A vhost on a node, and the administrator's access to it.
 #[derive(Debug)]
@@ -37,21 +33,6 @@ pub struct Broker {
     tag: String,
     management: Management,
     node: Option<Node>,
-}
-
-/// How a private node differs from the plain one.
-#[derive(Clone, Debug, Default)]
-pub struct NodeOptions {
-    /// Lines for `rabbitmq.conf`; a key given here replaces the harness's.
-    pub config: Vec<String>,
-}
-
-/// A private node: its directory, its ports, its process while it runs.
-#[derive(Debug)]
-struct Node {
-    process: Option<Process>,
-    directory: TempDir,
-    ports: PortBlock,
 }
 
 impl Broker {
@@ -277,6 +258,19 @@ impl Broker {
             .await
     }
 
+    /// Kills the process that leads a stream, again and again, half a second apart: each time it gets a new leader.
+    ///
+    /// # Errors
+    /// On the shared node, and when there is no such stream.
+    pub async fn kill_leader(&mut self, stream: &str, times: u32) -> Result<()> {
+        let vhost = &self.vhost;
+        let kill = format!(
+            "[begin {{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{stream}\">>)), \
+             exit(amqqueue:get_pid(Q), kill), timer:sleep(500) end || _ <- lists:seq(1, {times})]."
+        );
+        self.own_node()?.ctl(&["eval", &kill]).await
+    }
+
     /// The directory of a private node: data, config, logs.
     ///
     /// # Errors
@@ -329,65 +323,6 @@ impl Drop for Broker {
     }
 }
 
-impl Node {
-    async fn start(&mut self) -> Result<()> {
-        let port = self.ports.port(0);
-        let mut command = Command::new(script());
-        command
-            .arg("run")
-            .arg(self.directory.path())
-            .arg(port.to_string());
-        let mut process = Process::spawn_with(
-            "rabbitmq-node",
-            &command,
-            self.directory.path(),
-            DeathSignal::Usr1,
-        )?;
-        let management = Management::at(local(self.ports.port(1)))?;
-        let log = self.directory.path().join("log/node.log");
-        let ready = eventually_within("RabbitMQ takes clients", BOOT_LIMIT, async || {
-            if let Ok(Some(status)) = process.exit_status() {
-                // No use in waiting on; reported below.
-                return Ok(Err(anyhow::anyhow!(
-                    "RabbitMQ ended with {status}: {}",
-                    process.stderr()
-                )));
-            }
-            management.ready(port).await.map(Ok)
-        });
-        let ready = ready.await.and_then(|outcome| outcome);
-        ready
-            .with_context(|| format!("start a broker; the end of its log: {}", last_lines(&log)))?;
-        self.process = Some(process);
-        Ok(())
-    }
-
-    fn running(&self) -> Result<&Process> {
-        self.process.as_ref().context("the broker does not run")
-    }
-
-    /// Runs `rabbitmqctl`: seconds, where the management API takes 20 ms; for what only it can do.
-    async fn ctl(&self, arguments: &[&str]) -> Result<()> {
-        self.running()?;
-        let mut command = Command::new(script());
-        command
-            .arg("ctl")
-            .arg(self.directory.path())
-            .arg(self.ports.port(0).to_string())
-            .args(arguments);
-        let mut process = Process::spawn("rabbitmqctl", &command, self.directory.path())?;
-        let status = process.wait(BOOT_LIMIT).await?;
-        if !status.success() {
-            bail!(
-                "rabbitmqctl {arguments:?} gave {status}: {}{}",
-                process.stdout(),
-                process.stderr()
-            );
-        }
-        Ok(())
-    }
-}
-
 /// Connects as `uri` says, without any recovery.
 ///
 /// # Errors
@@ -406,21 +341,8 @@ async fn gone(process: &Process) -> Result<()> {
     .await
 }
 
-fn local(port: u16) -> SocketAddr {
+pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/rabbitmq-node")
-}
-
-fn last_lines(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_else(|error| format!("(can't read it: {error})"));
-    let lines: Vec<&str> = text.lines().collect();
-    lines
-        .iter()
-        .skip(lines.len().saturating_sub(20))
-        .fold(String::new(), |all, line| all + "\n  " + line)
 }
 
 /// Drop can't await; a request of two lines needs no client. What goes wrong goes with the node at the end of the run.

@@ -32,7 +32,6 @@ use std::pin::Pin;
 use clap::ArgMatches;
 
 pub(crate) use self::sitting::span;
-pub(crate) use self::watch::matches as topic_matches;
 use crate::context::Context;
 use crate::exit::Exit;
 

@@ -10,7 +10,7 @@ use muster_proto::envelope::{self, Kind};
 use muster_proto::event::{Event, Severity};
 use muster_proto::id::MessageId;
 use muster_proto::job::{JobNote, JobOpened, JobRequest, Mark};
-use muster_proto::topology::{EVENTS, HISTORY};
+use muster_proto::topology::{EVENTS, HISTORY, topic_matches};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -206,7 +206,7 @@ impl Watch {
             || self
                 .patterns
                 .iter()
-                .any(|pattern| matches(pattern, topic) || matches(pattern, routing_key))
+                .any(|pattern| topic_matches(pattern, topic) || topic_matches(pattern, routing_key))
     }
 }
 
@@ -375,66 +375,5 @@ impl Line {
             clean(&self.topic),
             clean(&self.summary)
         )
-    }
-}
-
-/// Whether `key` matches `pattern`, as a topic exchange of AMQP 0-9-1 does: `*` is one word, `#` any number of them.
-pub(crate) fn matches(pattern: &str, key: &str) -> bool {
-    let words: Vec<&str> = key.split('.').collect();
-    // Where in the key the pattern may be after each of its words; both are short.
-    let mut places = vec![false; words.len() + 1];
-    if let Some(first) = places.first_mut() {
-        *first = true;
-    }
-    for part in pattern.split('.') {
-        let mut next = vec![false; words.len() + 1];
-        let mut reached = false;
-        for (at, place) in next.iter_mut().enumerate() {
-            let here = places.get(at).copied().unwrap_or(false);
-            reached |= here;
-            let before = at.checked_sub(1);
-            let stepped = before.is_some_and(|before| places.get(before).copied().unwrap_or(false));
-            *place = match part {
-                "#" => reached,
-                "*" => stepped,
-                word => {
-                    stepped
-                        && before
-                            .and_then(|before| words.get(before))
-                            .is_some_and(|one| *one == word)
-                }
-            };
-        }
-        places = next;
-    }
-    places.last().copied().unwrap_or(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_match_as_a_topic_exchange_does() {
-        for (pattern, key, want) in [
-            ("#", "a", true),
-            ("#", "a.b.c", true),
-            ("lvs.#", "lvs", true),
-            ("lvs.#", "lvs.backend.down", true),
-            ("lvs.#", "host.started", false),
-            ("host.*", "host.started", true),
-            ("host.*", "host", false),
-            ("host.*", "host.a.b", false),
-            ("#.lb1", "lvs.backend.down.lb1", true),
-            ("#.lb1", "lvs.backend.down.lb2", false),
-            ("*.*.down", "lvs.backend.down", true),
-            ("a.#.z", "a.z", true),
-            ("a.#.z", "a.b.c.z", true),
-            ("a.#.z", "a.b.c", false),
-            ("#.#", "a", true),
-            ("a.b", "a.b.c", false),
-        ] {
-            assert_eq!(matches(pattern, key), want, "{pattern} {key}");
-        }
     }
 }

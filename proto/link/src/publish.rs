@@ -1,4 +1,4 @@
-//! Publishing with confirms: the one task that sends on a session's publish channel and hands out the receipts.
+//! Publishing with confirms: the one task that sends on a session's publish channels and hands out the receipts.
 //!
 //! One task, because a message that comes back is hard to attribute. The client library gives it to whichever publish
 //! is confirmed next, and within one `ack multiple` that may be any. So all confirms are looked at in one place, and
@@ -9,15 +9,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{Channel, Confirmation, ConnectionStatus, Event};
+use lapin::{Channel, Confirmation, Connection, Event};
 use muster_proto::id::MessageId;
+use muster_proto::topology::StreamSet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::channels::{self, Lanes, Opening};
 use crate::error::{PublishError, describe};
 use crate::message::{Outgoing, Receipt, message_id};
 use crate::session::Shared;
@@ -45,8 +48,11 @@ type Flight = Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + 
 
 /// The task's state.
 pub(crate) struct Publisher {
-    channel: Channel,
-    connection: ConnectionStatus,
+    connection: Arc<Connection>,
+    lanes: Lanes,
+    opening: Option<Opening>,
+    /// The next message, which waits for its channel or for its turn, and since when.
+    held: Option<(Request, Instant)>,
     shared: Arc<Shared>,
     user: ShortString,
     limit: Duration,
@@ -65,21 +71,25 @@ struct Unconfirmed {
     message_id: MessageId,
     mandatory: bool,
     bytes: usize,
+    /// Where it goes, when its order counts.
+    in_order: Option<StreamSet>,
     /// Nobody waits any more when the connection was blocked past the limit.
     reply: Option<oneshot::Sender<Result<Receipt, PublishError>>>,
 }
 
 impl Publisher {
     pub(crate) fn new(
+        connection: Arc<Connection>,
         channel: Channel,
-        connection: ConnectionStatus,
         shared: Arc<Shared>,
         user: ShortString,
         limit: Duration,
     ) -> Self {
         Self {
-            channel,
             connection,
+            lanes: Lanes::new(channel),
+            opening: None,
+            held: None,
             shared,
             user,
             limit,
@@ -103,7 +113,11 @@ impl Publisher {
         self.shared.end(why);
         let why = self.shared.why_ended();
         requests.close();
-        while let Ok(request) = requests.try_recv() {
+        let held = self.held.take().map(|(request, _)| request);
+        for request in held
+            .into_iter()
+            .chain(std::iter::from_fn(|| requests.try_recv().ok()))
+        {
             let _ = request
                 .reply
                 .send(Err(PublishError::Down { why: why.clone() }));
@@ -132,10 +146,11 @@ impl Publisher {
         patience.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // While nothing can be sent, nobody is kept waiting for room.
-            let room = self.shared.blocked.borrow().is_some()
-                || self.flights.is_empty()
-                || (self.flights.len() < UNCONFIRMED_MAX
-                    && self.unconfirmed_bytes < UNCONFIRMED_BYTES_MAX);
+            let room = self.held.is_none()
+                && (self.shared.blocked.borrow().is_some()
+                    || self.flights.is_empty()
+                    || (self.flights.len() < UNCONFIRMED_MAX
+                        && self.unconfirmed_bytes < UNCONFIRMED_BYTES_MAX));
             tokio::select! {
                 biased;
                 _ = ended.wait_for(Option::is_some) => return String::new(),
@@ -145,15 +160,25 @@ impl Publisher {
                 },
                 Some(first) = self.flights.next(), if !self.flights.is_empty() => {
                     if let Some(why) = self.land(first) { return why }
+                    self.offer_held();
+                }
+                opened = OptionFuture::from(self.opening.as_mut()), if self.opening.is_some() => {
+                    self.opening = None;
+                    match opened {
+                        Some(Ok(channel)) => self.lanes.add(channel),
+                        Some(Err(error)) => return describe(&error),
+                        None => {}
+                    }
+                    self.offer_held();
                 }
                 request = requests.recv(), if room => match request {
-                    Some(request) => self.send(request),
+                    Some(request) => self.offer(request, Instant::now()),
                     None => return "the session was dropped".to_owned(),
                 },
-                _ = patience.tick(), if !self.overdue.is_empty() => {
+                _ = patience.tick(), if !self.overdue.is_empty() || self.held.is_some() => {
                     if let Some(why) = self.give_up() { return why }
                 }
-                _ = alive.tick() => if !self.connection.connected() {
+                _ = alive.tick() => if !self.connection.status().connected() {
                     return "the connection is gone".to_owned();
                 },
             }
@@ -165,6 +190,7 @@ impl Publisher {
         match event {
             Event::ConnectionBlocked(why) => {
                 self.shared.blocked.send_replace(Some(why));
+                self.offer_held();
                 None
             }
             Event::ConnectionUnblocked => {
@@ -183,16 +209,39 @@ impl Publisher {
         }
     }
 
-    fn send(&mut self, request: Request) {
+    fn offer_held(&mut self) {
+        if let Some((request, since)) = self.held.take() {
+            self.offer(request, since);
+        }
+    }
+
+    /// Sends a message, or holds it: until its channel is open, or until what has to come before it is confirmed.
+    fn offer(&mut self, request: Request, since: Instant) {
+        if let Some(why) = self.shared.blocked.borrow().clone() {
+            let _ = request.reply.send(Err(PublishError::Blocked { why }));
+            return;
+        }
+        let outgoing = &request.outgoing;
+        let streams = StreamSet::that_keep(outgoing.exchange, &outgoing.routing_key);
+        let open = self.lanes.has(streams);
+        if !open && self.opening.is_none() {
+            self.opening = Some(channels::open(&self.connection));
+        }
+        if !open || (request.handed.is_some() && self.lanes.overtakes(streams)) {
+            self.held = Some((request, since));
+            return;
+        }
+        if let Some(channel) = self.lanes.channel(streams).cloned() {
+            self.send(request, streams, channel);
+        }
+    }
+
+    fn send(&mut self, request: Request, streams: StreamSet, channel: Channel) {
         let Request {
             outgoing,
             handed,
             reply,
         } = request;
-        if let Some(why) = self.shared.blocked.borrow().clone() {
-            let _ = reply.send(Err(PublishError::Blocked { why }));
-            return;
-        }
         let routing_key = match ShortString::try_new(outgoing.routing_key.as_str()) {
             Ok(key) => key,
             Err(error) => {
@@ -207,13 +256,16 @@ impl Publisher {
             message_id: outgoing.message_id,
             mandatory: outgoing.mandatory,
             bytes: outgoing.body.len(),
+            in_order: handed.is_some().then_some(streams),
             reply: Some(reply),
         };
+        if handed.is_some() {
+            self.lanes.count(streams, true);
+        }
         self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_add(unconfirmed.bytes);
         self.unconfirmed.insert(number, unconfirmed);
         self.overdue
             .push_back((Instant::now() + self.limit, number));
-        let channel = self.channel.clone();
         let properties = outgoing.properties(&self.user);
         let mut flight: Flight = Box::pin(async move {
             let options = BasicPublishOptions {
@@ -300,7 +352,9 @@ impl Publisher {
     /// them. RabbitMQ sends the confirms of unroutable messages in their order, each after the message itself, so that
     /// after this everything about a confirmed message has been said.
     fn wait_for_the_reader(&self) {
-        let _ = self.channel.wait_for_confirms().now_or_never();
+        for channel in self.lanes.channels() {
+            let _ = channel.wait_for_confirms().now_or_never();
+        }
     }
 
     fn give_out(&mut self, number: u64, confirmed: bool) {
@@ -308,6 +362,9 @@ impl Publisher {
             return;
         };
         self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_sub(one.bytes);
+        if let Some(streams) = one.in_order {
+            self.lanes.count(streams, false);
+        }
         let returned = if one.mandatory {
             self.take_returned(one.message_id)
         } else {
@@ -343,6 +400,14 @@ impl Publisher {
     fn give_up(&mut self) -> Option<String> {
         let now = Instant::now();
         let blocked = self.shared.blocked.borrow().clone();
+        // What others wait for is overdue itself; a channel that does not open is not.
+        let waits = self.held.as_ref().filter(|_| self.opening.is_some());
+        if waits.is_some_and(|(_, since)| now.saturating_duration_since(*since) > self.limit) {
+            return Some(format!(
+                "no channel from the broker within {:?}",
+                self.limit
+            ));
+        }
         while let Some((limit, number)) = self.overdue.front().copied() {
             if limit > now {
                 return None;

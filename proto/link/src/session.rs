@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::channels::open_channels;
+use crate::channels;
 use crate::config::BrokerConfig;
 use crate::connect::{Socket, connect};
 use crate::deliver::{self, Deliveries};
@@ -27,12 +27,12 @@ use crate::stamp;
 /// Longest wait for the broker's goodbye; afterwards the socket is cut.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// One connection to RabbitMQ: a channel to publish on, others to consume.
+/// One connection to RabbitMQ: channels to publish on, others to consume.
 ///
 /// Whatever fails on it ends all of it; [`Session::closed`] says why. Dropping it breaks the connection at once.
 pub struct Session {
     pub(crate) shared: Arc<Shared>,
-    connection: Connection,
+    connection: Arc<Connection>,
     pub(crate) control: Channel,
     pub(crate) user: ShortString,
     /// Whether the control channel has a consumer already; a second one needs a channel of its own.
@@ -113,7 +113,10 @@ impl Session {
     ) -> Result<Self, OpenError> {
         // There must be one listener and no more: each event goes to one of them.
         let events = Box::pin(connection.events_listener());
-        let channels = open_channels(&connection);
+        let connection = Arc::new(connection);
+        // Two, so that what is published never waits behind deliveries.
+        let publish = channels::open(&connection);
+        let channels = async { tokio::try_join!(publish, connection.create_channel()) };
         let other = |why: String| OpenError::Other {
             at: at.clone(),
             why,
@@ -136,11 +139,10 @@ impl Session {
             socket,
         });
         let (publishes, requests) = mpsc::channel(QUEUE_LENGTH);
-        let status = connection.status().clone();
         let heartbeat = Duration::from_secs(u64::from(config.heartbeat_s));
         let publisher = Publisher::new(
+            Arc::clone(&connection),
             publish,
-            status,
             Arc::clone(&shared),
             user.clone(),
             config.confirm_timeout,
@@ -173,7 +175,7 @@ impl Session {
     }
 
     /// As [`Session::publish`]; `handed` is called when the message was handed to the connection, so that the next one
-    /// goes out behind it.
+    /// published so goes out behind it, and comes behind it in every stream that keeps both.
     ///
     /// # Errors
     /// As there; `handed` may have been called.

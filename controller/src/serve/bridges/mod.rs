@@ -21,7 +21,7 @@ use muster_link::{
     Acks, Binding, BrokerConfig, Consume, Deliveries, QueueDecl, QueueKind, Session, Supervisor,
 };
 use muster_proto::id::MessageId;
-use muster_proto::topology::{BRIDGE_QUEUE_PREFIX, METRICS};
+use muster_proto::topology::{BRIDGE_QUEUE_PREFIX, METRICS, topic_matches};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -169,7 +169,7 @@ impl Intake {
     fn is_wanted(&self, key: &str) -> bool {
         let collector = key.split('.').next().unwrap_or_default();
         let mut keys = self.config.keys.iter();
-        self.config.plan.wants(collector) && keys.any(|one| crate::cmd::topic_matches(one, key))
+        self.config.plan.wants(collector) && keys.any(|one| topic_matches(one, key))
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use muster_proto::id::{HostId, MessageId};
+use muster_proto::topology::topic_matches;
 
 use self::gather::Batch;
 use super::decision::{Decision, EVENTS_MAX, Firing, Reason, Suppressed};
@@ -21,7 +22,6 @@ use super::heard::Heard;
 use super::limits::{Breaker, Causes, Spent};
 use super::rules::{Rule, Rules};
 use super::silence::Silences;
-use crate::cmd::topic_matches;
 use crate::serve::derived::derived_id;
 
 /// Decided events that are remembered, so that a second copy is known.
