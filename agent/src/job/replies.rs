@@ -4,7 +4,8 @@
 //! Most answers are small, and to jobs that the broker itself would forget: those are sent ahead of their delivery's
 //! acknowledgement on the same channel, and no confirm is asked for. A broker that has the acknowledgement has the
 //! answer; one that has not delivers the job again, and gets the same answer. Confirms would cost both a quarter more.
-//! The acknowledgements trail a moment behind, many in one packet: by itself each costs both as much as an answer.
+//! The acknowledgements trail behind, in one packet with the next answer or after a moment: by itself each costs both as
+//! much as an answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,9 +32,6 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// How long acknowledgements trail behind answers that are written.
 const TRAIL_LIMIT: Duration = Duration::from_secs(1);
-
-/// How many do, at the most.
-const TRAILING_MAX: usize = 64;
 
 /// Pause before an answer that was not confirmed is published again.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
@@ -157,9 +155,8 @@ impl Replies {
         let Some(answer) = self.send_ahead(&message, &slot) else {
             return self.send_until_confirmed(job, message, slot);
         };
-        if self.trailing.len() >= TRAILING_MAX {
-            self.acknowledge();
-        }
+        // Those before it, in the same packet.
+        self.acknowledge();
         self.trailing.push_back(Trailing {
             answer,
             acker: slot.get(),
