@@ -87,7 +87,8 @@ async fn a_ping_that_dies_with_the_broker_is_sent_again_to_who_has_not_answered(
             .ok_or(listed)
     })
     .await?;
-    broker.stop().await?;
+    // Moments after its set-up.
+    broker.kill().await?;
     fleet.agents[0].process()?.resume()?;
     broker.start().await?;
     let status = controller.wait(BACK_LIMIT).await?;

@@ -1,5 +1,7 @@
 //! `muster broker init`: makes the vhost and all that Muster needs in it. A second time it changes nothing.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use muster_proto::definitions::{broker_definitions, vhost_definitions};
 use muster_proto::topology::REACTIONS;
@@ -12,6 +14,10 @@ use crate::cmd::Run;
 use crate::context::Context;
 use crate::exit::{Exit, usage};
 use crate::render::{Cell, Column, Style, Table, Tone, to_json_document};
+
+/// RabbitMQ notes on disk three seconds late who coordinates its streams, once in the life of a node. A node that is killed
+/// before comes back and never has its streams again.
+const NOTED: Duration = Duration::from_secs(5);
 
 /// Arguments of `muster broker init`.
 #[derive(Debug, clap::Args)]
@@ -41,10 +47,15 @@ impl Run for Init {
         let (vhost_done, before) = survey_or_make_vhost(&admin).await?;
         refuse_contradictions(&before)?;
         if before.iter().any(|part| part.state != State::Same) {
+            let first = !has_streams(&admin).await?;
             admin
                 .post(&["definitions", admin.vhost()], &vhost_definitions())
                 .await?;
             verify(&admin).await?;
+            if first {
+                context.note("waiting until RabbitMQ has noted on disk that it has streams now");
+                tokio::time::sleep(NOTED).await;
+            }
         }
         let mut done = vec![Done {
             kind: "vhost",
@@ -114,6 +125,14 @@ async fn refuse_without_streams(admin: &Admin) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Whether the broker has any stream, in whatever vhost.
+async fn has_streams(admin: &Admin) -> Result<bool> {
+    let queues = admin.get(&["queues"]).await?;
+    let queues = queues.as_ref().and_then(Value::as_array);
+    let is_stream = |queue: &Value| queue.get("type").and_then(Value::as_str) == Some("stream");
+    Ok(queues.is_some_and(|queues| queues.iter().any(is_stream)))
 }
 
 fn refuse_contradictions(parts: &[Part]) -> Result<()> {
