@@ -17,7 +17,7 @@ pub(super) const MARK_BYTES_MAX: usize = 64;
 
 /// Bytes before the place from which on another inode with the same head and the same mark is taken for the same file:
 /// short logs begin alike.
-const COPY_OFFSET_LEAST: u64 = 256;
+pub(super) const COPY_OFFSET_LEAST: u64 = 256;
 
 /// A file as the system knows it.
 #[derive(
@@ -143,6 +143,11 @@ impl Place {
     /// Whether enough is known of the file that it can't be taken for another one.
     pub(super) fn is_certain(&self) -> bool {
         self.offset >= COPY_OFFSET_LEAST && self.mark.len() == MARK_BYTES_MAX
+    }
+
+    /// Whether `head` is its head, and long enough to be no other's.
+    pub(super) fn is_begun_by(&self, head: &[u8]) -> bool {
+        self.head.len() == HEAD_BYTES_MAX && self.head.begins(head)
     }
 
     /// Remembers more of the head as the file grows.

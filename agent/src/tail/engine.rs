@@ -128,6 +128,9 @@ impl Engine {
             }
             pass.dirs = Some(dirs);
         }
+        for followed in &mut self.followed {
+            followed.settle(now, &mut events);
+        }
         self.read(now, &mut events, &mut pass);
         for followed in &mut self.followed {
             let digest = &mut followed.digest;

@@ -11,7 +11,7 @@ use super::digest::Digest;
 use super::glob::Found;
 use super::lane::Lane;
 use super::notice;
-use super::part::{Part, id_of, written_ms};
+use super::part::{Part, Standing, id_of, written_ms};
 use super::recover::{self, Remains};
 use super::section::{Section, Start};
 use super::{AlertStates, Change, RateLimits, TailEvent, names};
@@ -93,7 +93,7 @@ impl Followed {
         }
         self.resume(&found, now, out);
         self.mark(&found, now);
-        self.add(&found, now, out);
+        self.add(&found, now);
         for glob in &self.section.globs {
             self.known_dirty |= self.known.insert(glob.text().to_owned());
         }
@@ -163,6 +163,9 @@ impl Followed {
                 if let Some(at) = at {
                     part.path.clone_from(at);
                 }
+                if part.standing == Standing::Copy {
+                    part.forget_seen(); // the other may have another name now
+                }
                 if at == Some(path) {
                     part.moved_ms = None;
                     part.place.seen_ms = now.wall_ms;
@@ -174,10 +177,9 @@ impl Followed {
     }
 
     /// Begins with files that were not there before.
-    fn add(&mut self, found: &Found, now: Now, out: &mut Vec<TailEvent>) {
+    fn add(&mut self, found: &Found, now: Now) {
         for (id, (path, number)) in &found.files {
-            let is_known = |followed: &Self| followed.ids().any(|known| known == *id);
-            if is_known(self) || self.is_copy(path, now, out) || is_known(self) {
+            if self.ids().any(|known| known == *id) {
                 continue;
             }
             let pattern = self.section.globs.get(*number).map(|glob| glob.text());
@@ -207,36 +209,6 @@ impl Followed {
         }
     }
 
-    /// Whether the file at `path` is a copy of one that is being read: it is left alone until that one is cut, and then
-    /// read on from where the other was left.
-    fn is_copy(&mut self, path: &Path, now: Now, out: &mut Vec<TailEvent>) -> bool {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
-        let mut cut = Vec::new();
-        for (of, lane) in &self.lanes {
-            let base = of.file_name().unwrap_or_default().to_string_lossy();
-            let kin = of.parent() == path.parent() && names::is_kin_of(&base, &name);
-            let live = lane.parts.back().filter(|part| part.moved_ms.is_none());
-            let Some(part) = live.filter(|_| kin) else {
-                continue;
-            };
-            let sure = part.place.is_certain() || names::is_rotation_of(&base, &name);
-            if !sure || !recover::has_content(&part.place, path) {
-                continue;
-            }
-            if !recover::has_content(&part.place, of) {
-                cut.push(of.clone());
-            } else if size(path) <= size(of) {
-                return true;
-            }
-        }
-        for of in cut {
-            let last = self.lanes.get(&of).map_or(0, |lane| lane.parts.len());
-            self.replaced(&of, last.saturating_sub(1), now, out);
-        }
-        false
-    }
-
     /// The file number `index` of a path has other content than before: what it had is looked for elsewhere, and it is
     /// begun anew.
     pub(super) fn replaced(
@@ -246,7 +218,11 @@ impl Followed {
         now: Now,
         out: &mut Vec<TailEvent>,
     ) {
-        let known: BTreeSet<FileId> = self.ids().collect();
+        let Some(part) = self.lanes.get(path).and_then(|lane| lane.parts.get(index)) else {
+            return;
+        };
+        let old = part.place.clone();
+        let known = self.known_beside(path, &old, now);
         let Some(lane) = self.lanes.get_mut(path) else {
             return;
         };
@@ -254,8 +230,7 @@ impl Followed {
         let Some(part) = lane.parts.get_mut(index) else {
             return;
         };
-        let succeeded = index < last;
-        let remains = recover::remains(&part.place, &known, succeeded);
+        let remains = recover::remains(&old, &known, index < last);
         part.restart(path, now.wall_ms);
         part.grown_ms = now.mono_ms;
         tracing::info!(
@@ -265,7 +240,9 @@ impl Followed {
             "a log file was cut or replaced; reading it from its beginning"
         );
         self.lost(path, remains.lost_bytes, remains.at_least, now, out);
-        for part in self.revived(path, remains, now).into_iter().rev() {
+        let revived = self.revived(path, remains, now);
+        self.take_over(path, &revived);
+        for part in revived.into_iter().rev() {
             self.lane(path).insert(index, part);
         }
     }
@@ -282,6 +259,7 @@ impl Followed {
             .chain(later)
             .map(|(place, at)| {
                 let mut part = Part::new(place, at, now.mono_ms);
+                part.standing = Standing::Own;
                 part.listed = false;
                 part.moved_ms = Some(now.mono_ms);
                 part
@@ -318,7 +296,7 @@ impl Followed {
         &mut lane.parts
     }
 
-    fn ids(&self) -> impl Iterator<Item = FileId> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = FileId> {
         self.parts().map(|part| part.place.id)
     }
 
@@ -332,7 +310,7 @@ impl Followed {
 
     /// Whether places have changed since they were stored.
     pub(super) fn is_dirty(&self) -> bool {
-        self.known_dirty || !self.gone.is_empty() || self.parts().any(|part| part.dirty)
+        self.known_dirty || !self.gone.is_empty() || self.parts().any(Part::is_to_be_stored)
     }
 
     /// The changed places, in the form in which they are stored.
@@ -345,7 +323,7 @@ impl Followed {
                 changes.push((super::records::place_key(&name, id), None));
             }
         }
-        for part in self.parts_mut().filter(|part| part.dirty) {
+        for part in self.parts_mut().filter(|part| part.is_to_be_stored()) {
             part.dirty = false;
             part.stored = true;
             let record = part.place.encode();
@@ -395,7 +373,11 @@ fn begin_at_end(part: &mut Part) {
         Ok(size)
     });
     match passed {
-        Ok(size) => part.place.size_seen = size,
+        Ok(size) if size > 0 => {
+            part.place.size_seen = size;
+            part.standing = Standing::Own;
+        }
+        Ok(_) => {}
         Err(error) => {
             tracing::warn!(path = %part.path.display(), %error, "could not pass over what a log has already");
         }

@@ -7,6 +7,7 @@
 mod alerts;
 mod charset;
 mod check;
+mod copies;
 mod counters;
 mod cursor;
 mod digest;

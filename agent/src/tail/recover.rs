@@ -125,20 +125,55 @@ fn same<'a>(old: &Place, known: &BTreeSet<FileId>, entries: &'a [Entry]) -> Opti
 
 /// Whether the file at `path` has what was read of `old` at its begin.
 pub(super) fn has_content(old: &Place, path: &Path) -> bool {
+    content(old, path).unwrap_or(false)
+}
+
+/// The same, where it can be told.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub(super) fn content(old: &Place, path: &Path) -> io::Result<bool> {
+    let file = open_plain(path)?;
+    let size = file.metadata()?.len();
+    let mut head = [0; HEAD_BYTES_MAX];
+    let head_len = read_at(&file, &mut head, 0)?;
+    let mut mark = [0; MARK_BYTES_MAX];
+    let mark = mark.get_mut(..old.mark_len()).unwrap_or_default();
+    let from = old.offset.saturating_sub(mark.len() as u64);
+    let read = read_at(&file, mark, from)?;
+    let (head, mark) = (head.get(..head_len), mark.get(..read));
+    let verdict = old.judge(size, head.unwrap_or_default(), mark.unwrap_or_default());
+    Ok(old.offset > 0 && verdict == Verdict::Same)
+}
+
+/// Whether the first `size` bytes of the file at `path` are those of the file at `of`, by their begin and their end.
+pub(super) fn is_beginning(path: &Path, size: u64, of: &Path) -> bool {
     let look = || -> io::Result<bool> {
-        let file = open_plain(path)?;
-        let size = file.metadata()?.len();
-        let mut head = [0; HEAD_BYTES_MAX];
-        let head_len = read_at(&file, &mut head, 0)?;
-        let mut mark = [0; MARK_BYTES_MAX];
-        let mark = mark.get_mut(..old.mark_len()).unwrap_or_default();
-        let from = old.offset.saturating_sub(mark.len() as u64);
-        let read = read_at(&file, mark, from)?;
-        let (head, mark) = (head.get(..head_len), mark.get(..read));
-        let verdict = old.judge(size, head.unwrap_or_default(), mark.unwrap_or_default());
-        Ok(old.offset > 0 && verdict == Verdict::Same)
+        let (file, of) = (open_plain(path)?, open_plain(of)?);
+        let part = usize::try_from(size).unwrap_or(usize::MAX);
+        let (mut one, mut other) = ([0; HEAD_BYTES_MAX], [0; HEAD_BYTES_MAX]);
+        let one = one.get_mut(..part.min(HEAD_BYTES_MAX)).unwrap_or_default();
+        let other = other.get_mut(..one.len()).unwrap_or_default();
+        for from in [0, size - one.len() as u64] {
+            let read = read_at(&file, one, from)?;
+            if read < one.len() || read_at(&of, other, from)? < read || one != other {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     };
     look().unwrap_or(false)
+}
+
+/// Whether the file at `path` begins as `old` does and ends before the place in it: its size.
+pub(super) fn shorter(old: &Place, path: &Path) -> Option<u64> {
+    let file = open_plain(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    let mut head = [0; HEAD_BYTES_MAX];
+    let read = read_at(&file, &mut head, 0).ok()?;
+    let begins = old.is_begun_by(head.get(..read)?);
+    (begins && size < old.offset).then_some(size)
 }
 
 /// What stands beside `path` under names that begin like its own; oldest first.

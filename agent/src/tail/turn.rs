@@ -7,7 +7,7 @@ use super::digest::Stage;
 use super::followed::{Followed, Now};
 use super::lane::{Farewell, PARTS_MAX};
 use super::notice;
-use super::part::Look;
+use super::part::{Look, Standing};
 use super::{TailEvent, lines};
 
 /// What a turn came to.
@@ -85,6 +85,12 @@ impl Followed {
         let Some(part) = lane.parts.get_mut(index) else {
             return Step::End;
         };
+        if part.standing != Standing::Own {
+            return match part.farewell(crowded, now.mono_ms) {
+                Farewell::Leave => Step::Left,
+                _ => Step::End,
+            };
+        }
         if part.place.lead && part.place.size_seen > part.place.offset {
             _ = part.pass_hole(); // the bytes are zero when they are read, too
         }

@@ -62,11 +62,26 @@ async fn copied(host: &Host, section: &str) -> Result<()> {
         for number in (1..round).rev() {
             log.rename(&format!("a.log.{number}"), &format!("a.log.{}", number + 1))?;
         }
-        log.copy("a.log", "a.log.1")?;
+        if round == 1 {
+            log.copy("a.log", "a.log.1")?;
+        } else {
+            copied_slowly(&log).await?;
+        }
         log.truncate("a.log")?;
         wanted.extend(log.write("a.log", round * 1000 + 500..round * 1000 + 510)?);
     }
     host.arrived(section, &wanted).await
+}
+
+/// Copies as it is with a large log: the copy is looked at while it is empty and when it is half made.
+async fn copied_slowly(log: &Log) -> Result<()> {
+    let text = fs::read(log.path("a.log"))?;
+    let half = text.len() / 2;
+    for part in [0..0, 0..half, half..text.len()] {
+        log.append("a.log.1", text.get(part).unwrap_or_default())?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    Ok(())
 }
 
 async fn rewritten(host: &Host) -> Result<()> {

@@ -144,7 +144,11 @@ impl Host {
         if self.engine.is_none() {
             self.start();
         }
-        let mut scan = true;
+        self.read_on(true)
+    }
+
+    /// The same with the reader that runs, which looks for new files only at first and if `scan` says so.
+    fn read_on(&mut self, mut scan: bool) -> Vec<String> {
         while self
             .pass(Wanted {
                 scan,

@@ -220,3 +220,92 @@ fn a_file_that_may_not_be_read_is_told_once() {
     fs::set_permissions(host.path("a.log"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(host.read(), ["secret!"]);
 }
+
+/// A copy that is seen at each moment of its making, under a name of rotation and another one.
+#[test]
+fn a_copy_is_seen_while_it_is_made() {
+    for name in ["a.log.1", "a.log.bak"] {
+        for seen in 0..64_u32 {
+            let seen = |moment: u32| seen & 1 << moment != 0;
+            let mut host = Host::of("a.log*");
+            let mut want = host.log("a.log", 0..500);
+            let mut got = host.read();
+            want.extend(host.log("a.log", 500..600)); // may be in the copy only
+            let text = fs::read(host.path("a.log")).unwrap();
+            for (moment, part) in [0..0, 0..500, 500..20_000, 20_000..text.len()]
+                .into_iter()
+                .enumerate()
+            {
+                host.append(name, &text[part]);
+                if seen(moment as u32) {
+                    got.extend(host.read());
+                }
+            }
+            if seen(4) {
+                host.kill();
+            }
+            host.truncate("a.log");
+            if seen(5) {
+                got.extend(host.read());
+            }
+            want.extend(host.log("a.log", 600..700));
+            got.extend(host.read());
+            got.extend(host.read_after(700_000));
+            let moments: Vec<bool> = (0..6).map(seen).collect();
+            assert_eq!(got, want, "{name} {moments:?}");
+            assert_eq!(host.lost(), None, "{name} {moments:?}");
+        }
+    }
+}
+
+/// The program writes on, and is read, between the copy and the cut.
+#[test]
+fn a_copy_has_less_than_was_read() {
+    for (name, seen) in [("a.log.1", true), ("a.log.1", false), ("a.log.bak", true)] {
+        let mut host = Host::of("a.log*");
+        let mut want = host.log("a.log", 0..500);
+        let mut got = host.read();
+        host.copy("a.log", name);
+        if seen {
+            got.extend(host.read());
+        }
+        want.extend(host.log("a.log", 500..600));
+        got.extend(host.read_on(false));
+        host.truncate("a.log");
+        want.extend(host.log("a.log", 600..650));
+        got.extend(host.read());
+        assert_eq!(got, want, "{name} {seen}");
+        host.kill();
+        assert!(host.read_after(700_000).is_empty(), "{name} {seen}");
+    }
+}
+
+/// What was taken for a copy is read once it goes its own way, and not when the other one has gone.
+#[test]
+fn what_begins_as_another_file_does_goes_its_own_way() {
+    let head = "the same first line!\n".repeat(60);
+    let mut host = Host::of("*.log");
+    host.append("a.log", head.clone() + "a!\n");
+    assert_eq!(host.read().len(), 61);
+    host.append("ab.log", &head);
+    assert!(host.read().is_empty());
+    host.kill();
+    assert!(host.read().is_empty());
+    host.append("ab.log", "ab!\n");
+    assert_eq!(host.read().len(), 61);
+
+    let mut host = Host::of("*.log");
+    let want = host.log("a.log", 0..500);
+    assert_eq!(host.read(), want);
+    host.copy("a.log", "a-old.log");
+    assert!(host.read().is_empty());
+    host.rename("a.log", "gone");
+    assert!(host.read_after(700_000).is_empty());
+    host.remove("gone");
+    let want = host.log("a.log", 500..600);
+    assert_eq!(host.read_after(700_000), want);
+    host.kill();
+    assert!(host.read().is_empty());
+    let want = host.log("a-old.log", 600..700);
+    assert_eq!(host.read(), want);
+}
