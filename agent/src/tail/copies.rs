@@ -3,75 +3,117 @@
 //! other is cut. So nothing of a new file is read before it is clear what it is.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cursor::{COPY_OFFSET_LEAST, FileId, Place};
+use super::cursor::{FileId, HEAD_BYTES_MAX, Place};
 use super::followed::{Followed, Now};
-use super::part::{Part, Standing};
+use super::part::Part;
 use super::{TailEvent, names, recover};
+
+/// What the comparison of a new file with those that are read came to.
+#[derive(Debug, Default)]
+struct Compared {
+    /// The file that it is a copy of so far, and where that one is.
+    of: Option<(FileId, PathBuf)>,
+    /// The paths of those that have been cut, and which it may be a copy of.
+    cut: Vec<PathBuf>,
+    /// Those that could be compared.
+    seen: BTreeSet<FileId>,
+}
 
 impl Followed {
     /// Finds out which of the files that are not read yet are copies, and which are to be read.
     pub(super) fn settle(&mut self, now: Now, out: &mut Vec<TailEvent>) {
-        let open = self.parts().filter(|part| part.standing != Standing::Own);
-        let open: Vec<FileId> = open.map(|part| part.place.id).collect();
-        for id in open {
-            let Some(part) = self.unread_part(id) else {
-                continue; // taken over by the one that it is a copy of
-            };
+        let mut changed = Vec::new();
+        let unread = self.parts_mut();
+        for part in unread.filter(|part| !part.own) {
             match part.changed_size() {
-                Ok(Some(size)) => self.settle_one(id, size, now, out),
+                Ok(Some(size)) => changed.push((part.place.id, size)),
                 Ok(None) => {}
-                Err(_) => part.standing = Standing::Own, // reading it tells why
+                Err(_) => part.set_own(), // reading it tells why
             }
+        }
+        for (id, size) in changed {
+            self.settle_one(id, size, now, out);
         }
     }
 
     fn settle_one(&mut self, id: FileId, size: u64, now: Now, out: &mut Vec<TailEvent>) {
-        let Some(path) = self.unread_part(id).map(|part| part.path.clone()) else {
-            return;
+        let Some(part) = self.unread_part(id) else {
+            return; // taken over by the one that it is a copy of
         };
-        let (is_copy, cut) = self.compare(&path, size);
-        for of in cut {
+        let path = part.path.clone();
+        let file = part.file().and_then(File::try_clone);
+        let compared = file.and_then(|file| self.compare(&path, &file, size));
+        let compared = compared.unwrap_or_default(); // reading it tells why
+        for of in compared.cut {
             let last = self.lanes.get(&of).map_or(0, |lane| lane.parts.len());
             self.replaced(&of, last.saturating_sub(1), now, out);
         }
         let Some(part) = self.unread_part(id) else {
             return;
         };
-        if is_copy && part.pass_over(size, now.wall_ms).is_ok() {
-            part.standing = Standing::Copy;
+        let was = part.place.copy_of;
+        if let Some((of, of_path)) = compared.of
+            && part.pass_over(size, now.wall_ms).is_ok()
+        {
+            part.place.copy_of = Some(of);
+            if was.is_none() {
+                let (path, of) = (path.display(), of_path.display());
+                tracing::info!(%path, %of, size, "a new log file is a copy of one that is read, so far; it waits until that one is cut");
+            }
             return;
         }
-        // A copy of what has gone elsewhere meanwhile was read there; one that goes on by itself is none.
-        if part.standing == Standing::New || part.place.offset != size {
+        // What was copied from a file that nobody has any more was read there; what goes on by itself is no copy.
+        let read = |of| part.place.offset == size || !compared.seen.contains(&of);
+        if !was.is_some_and(read) {
             part.restart(&part.place.path(), now.wall_ms);
         }
-        part.standing = Standing::Own;
-        part.forget_seen();
+        part.set_own();
     }
 
-    /// Whether the first `size` bytes of the file at `path` are in one that is read; and those of which it may be a copy
-    /// and that have been cut.
-    fn compare(&self, path: &Path, size: u64) -> (bool, Vec<PathBuf>) {
-        let mut is_copy = false;
-        let mut cut = Vec::new();
-        let lanes = self.lanes.iter().filter(|(of, _)| is_beside(of, path));
+    /// Compares the first `size` bytes of `file`, which was found at `path`, with the files that are read. By what these
+    /// have open: another file may have the name by now.
+    fn compare(&mut self, path: &Path, file: &File, size: u64) -> io::Result<Compared> {
+        let head = recover::head(file)?;
+        let mut compared = Compared::default();
+        let lanes = self.lanes.iter_mut().filter(|(of, _)| is_beside(of, path));
         for (of, lane) in lanes {
-            let sure = size >= COPY_OFFSET_LEAST || is_rotation_of(of, path);
             let last = lane.parts.len().saturating_sub(1);
-            for (index, part) in lane.parts.iter().enumerate() {
-                if part.standing != Standing::Own || part.place.offset == 0 {
+            for (index, part) in lane.parts.iter_mut().enumerate() {
+                if !part.own || part.place.offset == 0 {
                     continue;
                 }
-                match recover::content(&part.place, &part.path) {
-                    Ok(true) => is_copy |= sure && recover::is_beginning(path, size, &part.path),
-                    Ok(false) if index == last && part.moved_ms.is_none() => cut.push(of.clone()),
-                    _ => {} // reading that one tells why
+                let id = part.place.id;
+                let live = index == last && part.moved_ms.is_none();
+                if !part.place.may_begin_with(&head) {
+                    compared.seen.insert(id);
+                    continue;
                 }
+                let sure = if size < part.place.offset {
+                    head.len() == HEAD_BYTES_MAX // it may be half made
+                } else {
+                    (part.place.is_certain() || is_rotation_of(of, path))
+                        && recover::content(&part.place, file)?
+                };
+                let place = part.place.clone();
+                let Ok(other) = part.file() else {
+                    continue; // reading that one tells why
+                };
+                let is_copy = sure && recover::is_beginning(file, size, other).unwrap_or(false);
+                // After the comparison: it may be cut at any moment.
+                match recover::content(&place, other) {
+                    Ok(true) if is_copy => compared.of = Some((id, part.path.clone())),
+                    Ok(false) if live => compared.cut.push(of.clone()),
+                    Ok(_) => {}
+                    Err(_) => continue,
+                }
+                compared.seen.insert(id);
             }
         }
-        (is_copy, cut)
+        Ok(compared)
     }
 
     /// The files that are not to be searched for what was read of the file `old` of `path`, which has been cut: those
@@ -81,21 +123,22 @@ impl Followed {
         for (of, lane) in &mut self.lanes {
             for part in &mut lane.parts {
                 let rotation = is_rotation_of(path, &part.path);
-                let open = part.standing != Standing::Own && of != path;
+                let open = !part.own && of != path;
                 if !open || !is_beside(path, &part.path) || !(rotation || old.is_certain()) {
                     known.insert(part.place.id);
                     continue;
                 }
-                let copied = part.standing == Standing::Copy;
-                let copied = copied.then(|| part.state().ok()).flatten();
-                let copied = copied
-                    .map(|(size, _)| size)
-                    .filter(|size| *size < old.offset);
-                let begun = || recover::shorter(old, &part.path).filter(|_| rotation);
-                if let Some(size) = copied.or_else(begun)
+                let copied = part.place.copy_of == Some(old.id);
+                let passed = part.file().and_then(|file| {
+                    let begun = rotation && old.is_begun_by(&recover::head(file)?);
+                    let size = file.metadata()?.len();
+                    Ok(((copied || begun) && size < old.offset).then_some(size))
+                });
+                let passed = passed.ok().flatten();
+                if let Some(size) = passed
                     && part.pass_over(size, now.wall_ms).is_ok()
                 {
-                    part.standing = Standing::Own;
+                    part.set_own();
                     known.insert(part.place.id);
                 }
             }
@@ -116,7 +159,7 @@ impl Followed {
     /// The file with this id, unless it is read already.
     fn unread_part(&mut self, id: FileId) -> Option<&mut Part> {
         let mut parts = self.parts_mut();
-        parts.find(|part| part.place.id == id && part.standing != Standing::Own)
+        parts.find(|part| part.place.id == id && !part.own)
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) const MARK_BYTES_MAX: usize = 64;
 
 /// Bytes before the place from which on another inode with the same head and the same mark is taken for the same file:
 /// short logs begin alike.
-pub(super) const COPY_OFFSET_LEAST: u64 = 256;
+const COPY_OFFSET_LEAST: u64 = 256;
 
 /// A file as the system knows it.
 #[derive(
@@ -103,6 +103,8 @@ pub(super) struct Place {
     pub(super) size_seen: u64,
     /// When it was last looked at, in milliseconds since 1970.
     pub(super) seen_ms: u64,
+    /// The file of which it is a copy as far as the place: it waits until that one is cut.
+    pub(super) copy_of: Option<FileId>,
 }
 
 impl Place {
@@ -145,6 +147,11 @@ impl Place {
         self.offset >= COPY_OFFSET_LEAST && self.mark.len() == MARK_BYTES_MAX
     }
 
+    /// Whether a file that begins with `head` may be a copy of it.
+    pub(super) fn may_begin_with(&self, head: &[u8]) -> bool {
+        head.len() < self.head.len() || self.head.begins(head)
+    }
+
     /// Whether `head` is its head, and long enough to be no other's.
     pub(super) fn is_begun_by(&self, head: &[u8]) -> bool {
         self.head.len() == HEAD_BYTES_MAX && self.head.begins(head)
@@ -184,7 +191,11 @@ impl Place {
 
     /// The same place in another file, which has the same bytes.
     pub(super) fn moved_to(&self, id: FileId) -> Self {
-        Self { id, ..self.clone() }
+        Self {
+            id,
+            copy_of: None,
+            ..self.clone()
+        }
     }
 
     /// Bytes that were seen and not read.

@@ -11,7 +11,7 @@ use super::digest::Digest;
 use super::glob::Found;
 use super::lane::Lane;
 use super::notice;
-use super::part::{Part, Standing, id_of, written_ms};
+use super::part::{Part, id_of, written_ms};
 use super::recover::{self, Remains};
 use super::section::{Section, Start};
 use super::{AlertStates, Change, RateLimits, TailEvent, names};
@@ -117,10 +117,15 @@ impl Followed {
         if stored.is_empty() {
             return;
         }
-        let known: BTreeSet<FileId> = stored.iter().map(|place| place.id).collect();
+        // The others are copies, for all that is known.
+        let own = |place: &&Place| place.offset > 0 && place.copy_of.is_none();
+        let known: BTreeSet<FileId> = stored.iter().filter(own).map(|place| place.id).collect();
         let youngest = youngest(&stored, found);
         for place in stored {
             let path = place.path();
+            if self.ids().any(|id| id == place.id) {
+                continue; // taken over
+            }
             if let Some((at, _)) = found.files.get(&place.id) {
                 let mut part = Part::new(place, at.clone(), now.mono_ms);
                 (part.dirty, part.stored) = (false, true);
@@ -128,6 +133,9 @@ impl Followed {
                 continue;
             }
             self.gone.insert(place.id);
+            if place.copy_of.is_some() {
+                continue; // nothing of its own was in it
+            }
             if std::fs::metadata(&path).is_ok_and(|meta| id_of(&meta) == place.id) {
                 continue; // the patterns have changed: nobody asks for it any more
             }
@@ -141,6 +149,7 @@ impl Followed {
                 self.lost(&path, remains.lost_bytes, remains.at_least, now, out);
             }
             let parts = self.revived(&path, remains, now);
+            self.take_over(&path, &parts);
             self.lane(&path).extend(parts);
         }
         for (path, lane) in &mut self.lanes {
@@ -163,7 +172,7 @@ impl Followed {
                 if let Some(at) = at {
                     part.path.clone_from(at);
                 }
-                if part.standing == Standing::Copy {
+                if part.place.copy_of.is_some() {
                     part.forget_seen(); // the other may have another name now
                 }
                 if at == Some(path) {
@@ -259,7 +268,7 @@ impl Followed {
             .chain(later)
             .map(|(place, at)| {
                 let mut part = Part::new(place, at, now.mono_ms);
-                part.standing = Standing::Own;
+                part.own = true;
                 part.listed = false;
                 part.moved_ms = Some(now.mono_ms);
                 part
@@ -310,7 +319,7 @@ impl Followed {
 
     /// Whether places have changed since they were stored.
     pub(super) fn is_dirty(&self) -> bool {
-        self.known_dirty || !self.gone.is_empty() || self.parts().any(Part::is_to_be_stored)
+        self.known_dirty || !self.gone.is_empty() || self.parts().any(|part| part.dirty)
     }
 
     /// The changed places, in the form in which they are stored.
@@ -323,7 +332,7 @@ impl Followed {
                 changes.push((super::records::place_key(&name, id), None));
             }
         }
-        for part in self.parts_mut().filter(|part| part.is_to_be_stored()) {
+        for part in self.parts_mut().filter(|part| part.dirty) {
             part.dirty = false;
             part.stored = true;
             let record = part.place.encode();
@@ -375,7 +384,7 @@ fn begin_at_end(part: &mut Part) {
     match passed {
         Ok(size) if size > 0 => {
             part.place.size_seen = size;
-            part.standing = Standing::Own;
+            part.own = true;
         }
         Ok(_) => {}
         Err(error) => {

@@ -44,22 +44,12 @@ pub(super) enum Look {
     Other(Verdict),
 }
 
-/// Whether a file is read for its own sake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Nothing of it has been looked at yet.
-    New,
-    /// All that is in it so far is in another file that is being read: it waits until that one is cut.
-    Copy,
-    /// It is read.
-    Own,
-}
-
 /// A file and the place in it.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) place: Place,
-    pub(super) standing: Standing,
+    /// Whether it is read: not before it is clear that it is no copy of another one.
+    pub(super) own: bool,
     /// Where it is now, as far as is known.
     pub(super) path: PathBuf,
     /// Whether the section's patterns find it.
@@ -83,14 +73,9 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn new(place: Place, path: PathBuf, mono_ms: u64) -> Self {
-        let standing = if place.offset == 0 {
-            Standing::New
-        } else {
-            Standing::Own
-        };
         Self {
+            own: place.offset > 0 && place.copy_of.is_none(),
             place,
-            standing,
             path,
             listed: true,
             moved_ms: None,
@@ -140,6 +125,11 @@ impl Part {
         Ok(Look::Block { read, at_end })
     }
 
+    /// The file itself, whatever has its name now.
+    pub(super) fn file(&mut self) -> io::Result<&File> {
+        open(&mut self.file, &self.path, self.place.id).map(|file| &*file)
+    }
+
     /// Its size, where it is not empty and has changed since it was last looked at.
     pub(super) fn changed_size(&mut self) -> io::Result<Option<u64>> {
         let file = open(&mut self.file, &self.path, self.place.id)?;
@@ -153,6 +143,14 @@ impl Part {
         let path = self.place.path();
         self.place = Place::begin(&path, self.place.id, now_ms);
         self.jump(size)
+    }
+
+    /// From now on it is read.
+    pub(super) fn set_own(&mut self) {
+        self.own = true;
+        self.place.copy_of = None;
+        self.dirty = true;
+        self.seen = None;
     }
 
     /// Passes over the hole at the begin of a file that was cut under a program which goes on where it was.
@@ -188,7 +186,7 @@ impl Part {
 
     /// Begins anew: the file is another one by its content.
     pub(super) fn restart(&mut self, path: &Path, now_ms: u64) {
-        self.standing = Standing::Own;
+        self.own = true;
         self.place = Place::begin(path, self.place.id, now_ms);
         self.seen = None;
         self.dirty = true;
@@ -197,11 +195,6 @@ impl Part {
     /// Everything so far was looked at again and again: it counts as changed.
     pub(super) fn forget_seen(&mut self) {
         self.seen = None;
-    }
-
-    /// Whether its place has changed since it was stored. That of a copy is not its own.
-    pub(super) fn is_to_be_stored(&self) -> bool {
-        self.dirty && self.standing != Standing::Copy
     }
 
     /// Size of the open file, and whether it has no name any more.

@@ -2,7 +2,7 @@
 //! was written and rotated away since. It must not know lines.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -124,56 +124,44 @@ fn same<'a>(old: &Place, known: &BTreeSet<FileId>, entries: &'a [Entry]) -> Opti
 }
 
 /// Whether the file at `path` has what was read of `old` at its begin.
-pub(super) fn has_content(old: &Place, path: &Path) -> bool {
-    content(old, path).unwrap_or(false)
+fn has_content(old: &Place, path: &Path) -> bool {
+    open_plain(path).is_ok_and(|file| content(old, &file).unwrap_or(false))
 }
 
-/// The same, where it can be told.
-///
-/// # Errors
-///
-/// The file cannot be read.
-pub(super) fn content(old: &Place, path: &Path) -> io::Result<bool> {
-    let file = open_plain(path)?;
+/// Whether `file` has what was read of `old` at its begin.
+pub(super) fn content(old: &Place, file: &File) -> io::Result<bool> {
     let size = file.metadata()?.len();
-    let mut head = [0; HEAD_BYTES_MAX];
-    let head_len = read_at(&file, &mut head, 0)?;
-    let mut mark = [0; MARK_BYTES_MAX];
+    let (mut head, mut mark) = ([0; HEAD_BYTES_MAX], [0; MARK_BYTES_MAX]);
+    let head_len = read_at(file, &mut head, 0)?;
     let mark = mark.get_mut(..old.mark_len()).unwrap_or_default();
     let from = old.offset.saturating_sub(mark.len() as u64);
-    let read = read_at(&file, mark, from)?;
+    let read = read_at(file, mark, from)?;
     let (head, mark) = (head.get(..head_len), mark.get(..read));
     let verdict = old.judge(size, head.unwrap_or_default(), mark.unwrap_or_default());
     Ok(old.offset > 0 && verdict == Verdict::Same)
 }
 
-/// Whether the first `size` bytes of the file at `path` are those of the file at `of`, by their begin and their end.
-pub(super) fn is_beginning(path: &Path, size: u64, of: &Path) -> bool {
-    let look = || -> io::Result<bool> {
-        let (file, of) = (open_plain(path)?, open_plain(of)?);
-        let part = usize::try_from(size).unwrap_or(usize::MAX);
-        let (mut one, mut other) = ([0; HEAD_BYTES_MAX], [0; HEAD_BYTES_MAX]);
-        let one = one.get_mut(..part.min(HEAD_BYTES_MAX)).unwrap_or_default();
-        let other = other.get_mut(..one.len()).unwrap_or_default();
-        for from in [0, size - one.len() as u64] {
-            let read = read_at(&file, one, from)?;
-            if read < one.len() || read_at(&of, other, from)? < read || one != other {
-                return Ok(false);
-            }
+/// Whether the first `size` bytes of `file` are those of `of`, by their begin and their end.
+pub(super) fn is_beginning(file: &File, size: u64, of: &File) -> io::Result<bool> {
+    let len = usize::try_from(size).unwrap_or(usize::MAX);
+    let (mut one, mut other) = ([0; HEAD_BYTES_MAX], [0; HEAD_BYTES_MAX]);
+    let one = one.get_mut(..len.min(HEAD_BYTES_MAX)).unwrap_or_default();
+    let other = other.get_mut(..one.len()).unwrap_or_default();
+    for from in [0, size - one.len() as u64] {
+        let read = read_at(file, one, from)?;
+        if read < one.len() || read_at(of, other, from)? < read || one != other {
+            return Ok(false);
         }
-        Ok(true)
-    };
-    look().unwrap_or(false)
+    }
+    Ok(true)
 }
 
-/// Whether the file at `path` begins as `old` does and ends before the place in it: its size.
-pub(super) fn shorter(old: &Place, path: &Path) -> Option<u64> {
-    let file = open_plain(path).ok()?;
-    let size = file.metadata().ok()?.len();
-    let mut head = [0; HEAD_BYTES_MAX];
-    let read = read_at(&file, &mut head, 0).ok()?;
-    let begins = old.is_begun_by(head.get(..read)?);
-    (begins && size < old.offset).then_some(size)
+/// The first bytes of `file`, as many as a file is known by.
+pub(super) fn head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD_BYTES_MAX];
+    let read = read_at(file, &mut head, 0)?;
+    head.truncate(read);
+    Ok(head)
 }
 
 /// What stands beside `path` under names that begin like its own; oldest first.

@@ -7,7 +7,7 @@ use super::digest::Stage;
 use super::followed::{Followed, Now};
 use super::lane::{Farewell, PARTS_MAX};
 use super::notice;
-use super::part::{Look, Standing};
+use super::part::Look;
 use super::{TailEvent, lines};
 
 /// What a turn came to.
@@ -85,7 +85,7 @@ impl Followed {
         let Some(part) = lane.parts.get_mut(index) else {
             return Step::End;
         };
-        if part.standing != Standing::Own {
+        if !part.own {
             return match part.farewell(crowded, now.mono_ms) {
                 Farewell::Leave => Step::Left,
                 _ => Step::End,

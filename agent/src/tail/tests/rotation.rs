@@ -232,7 +232,7 @@ fn a_copy_is_seen_while_it_is_made() {
             let mut got = host.read();
             want.extend(host.log("a.log", 500..600)); // may be in the copy only
             let text = fs::read(host.path("a.log")).unwrap();
-            for (moment, part) in [0..0, 0..500, 500..20_000, 20_000..text.len()]
+            for (moment, part) in [0..0, 0..5_000, 5_000..20_000, 20_000..text.len()]
                 .into_iter()
                 .enumerate()
             {
@@ -305,7 +305,71 @@ fn what_begins_as_another_file_does_goes_its_own_way() {
     let want = host.log("a.log", 500..600);
     assert_eq!(host.read_after(700_000), want);
     host.kill();
-    assert!(host.read().is_empty());
+    assert_eq!(host.read(), Vec::<String>::new());
     let want = host.log("a-old.log", 600..700);
     assert_eq!(host.read(), want);
+}
+
+/// Between two looks at the directory another file has got the name of one that a new file is compared with.
+#[test]
+fn a_renamed_file_is_not_taken_for_one_that_was_cut() {
+    let mut host = Host::of("app*.log*");
+    let mut want = host.log("app.log", 0..500);
+    host.append("app-error.log", "");
+    let mut got = host.read();
+    host.rename("app.log", "app.log.1");
+    want.extend(host.log("app-error.log", 500..550));
+    got.extend(host.read_on(false));
+    want.extend(host.log("app.log", 600..700));
+    got.extend(host.read_on(false));
+    got.extend(host.read());
+    assert_eq!(got, want);
+    host.kill();
+    assert!(host.read().is_empty());
+    assert_eq!(host.lost(), None);
+}
+
+/// The original goes while the copy is made, or while the agent is down.
+#[test]
+fn what_was_copied_is_not_read_again_when_the_original_goes() {
+    for (half, down) in [(true, false), (false, false), (false, true)] {
+        let mut host = Host::of("a.log*");
+        let want = host.log("a.log", 0..500);
+        host.append("a.log.bak", "");
+        assert_eq!(host.read(), want);
+        let text = fs::read(host.path("a.log")).unwrap();
+        let seen = if half { text.len() / 2 } else { text.len() };
+        host.append("a.log.bak", &text[..seen]);
+        assert!(host.read().is_empty());
+        host.append("a.log.bak", &text[seen..]);
+        if down {
+            host.stop();
+        }
+        host.remove("a.log");
+        assert!(host.read_after(700_000).is_empty(), "{half} {down}");
+        assert!(host.read_after(700_000).is_empty(), "{half} {down}");
+        let want = host.log("a.log.bak", 500..600);
+        assert_eq!(host.read(), want, "{half} {down}");
+    }
+}
+
+/// A file is cut that is no more than of like name, while another one is copied.
+#[test]
+fn a_copy_waits_for_its_own_original() {
+    let mut host = Host::of("app*.log*");
+    let mut want = host.log("app.log", 0..1000);
+    want.extend(host.log("app_error.log", 1000..1500));
+    let mut got = host.read();
+    let text = fs::read(host.path("app_error.log")).unwrap();
+    host.append("app_error.log.1", &text[..10_000]);
+    got.extend(host.read());
+    host.truncate("app.log");
+    got.extend(host.read());
+    host.append("app_error.log.1", &text[10_000..]);
+    got.extend(host.read());
+    want.extend(host.log("app_error.log.1", 1500..1600)); // not read in the original
+    host.truncate("app_error.log");
+    got.extend(host.read());
+    assert_eq!(got, want);
+    assert_eq!(host.lost(), None);
 }
