@@ -68,10 +68,11 @@ impl Followed {
         }
         // What was copied from a file that nobody has any more was read there; what goes on by itself is no copy.
         let read = |of| part.place.offset == size || !compared.seen.contains(&of);
-        if !was.is_some_and(read) {
+        if was.is_some_and(read) {
+            part.set_own();
+        } else {
             part.restart(&part.place.path(), now.wall_ms);
         }
-        part.set_own();
     }
 
     /// Compares the first `size` bytes of `file`, which was found at `path`, with the files that are read. By what these
@@ -116,34 +117,37 @@ impl Followed {
         Ok(compared)
     }
 
-    /// The files that are not to be searched for what was read of the file `old` of `path`, which has been cut: those
-    /// that are read themselves. What ends before the place in `old` and was copied from it has nothing new.
-    pub(super) fn known_beside(&mut self, path: &Path, old: &Place, now: Now) -> BTreeSet<FileId> {
-        let mut known = BTreeSet::new();
-        for (of, lane) in &mut self.lanes {
-            for part in &mut lane.parts {
-                let rotation = is_rotation_of(path, &part.path);
-                let open = !part.own && of != path;
-                if !open || !is_beside(path, &part.path) || !(rotation || old.is_certain()) {
-                    known.insert(part.place.id);
-                    continue;
-                }
-                let copied = part.place.copy_of == Some(old.id);
-                let passed = part.file().and_then(|file| {
-                    let begun = rotation && old.is_begun_by(&recover::head(file)?);
-                    let size = file.metadata()?.len();
-                    Ok(((copied || begun) && size < old.offset).then_some(size))
-                });
-                let passed = passed.ok().flatten();
-                if let Some(size) = passed
-                    && part.pass_over(size, now.wall_ms).is_ok()
-                {
-                    part.set_own();
-                    known.insert(part.place.id);
-                }
+    /// Passes over what ends before the place in the file `old` of `path`, which has been cut, and was copied from it.
+    pub(super) fn pass_over_copies(&mut self, path: &Path, old: &Place, now: Now) {
+        let lanes = self.lanes.iter_mut().filter(|(of, _)| *of != path);
+        for part in lanes.flat_map(|(_, lane)| &mut lane.parts) {
+            if !may_be_copy(part, path, old) {
+                continue;
+            }
+            let copied = part.place.copy_of == Some(old.id);
+            let rotation = is_rotation_of(path, &part.path);
+            let passed = part.file().and_then(|file| {
+                let begun = rotation && old.is_begun_by(&recover::head(file)?);
+                let size = file.metadata()?.len();
+                Ok(((copied || begun) && size < old.offset).then_some(size))
+            });
+            if let Ok(Some(size)) = passed
+                && part.pass_over(size, now.wall_ms).is_ok()
+            {
+                part.set_own();
             }
         }
-        known
+    }
+
+    /// The files that are not to be searched for what was read of the file `old` of `path`: those that are read
+    /// themselves.
+    pub(super) fn known_beside(&self, path: &Path, old: &Place) -> BTreeSet<FileId> {
+        let lanes = self.lanes.iter();
+        let known = lanes.flat_map(|(of, lane)| {
+            let parts = lane.parts.iter();
+            parts.filter(move |part| of == path || !may_be_copy(part, path, old))
+        });
+        known.map(|part| part.place.id).collect()
     }
 
     /// Lets go of the files that are read as parts of `path` from now on.
@@ -161,6 +165,12 @@ impl Followed {
         let mut parts = self.parts_mut();
         parts.find(|part| part.place.id == id && !part.own)
     }
+}
+
+/// Whether a file may be a copy of `old`, which has, or had, the name `path`.
+fn may_be_copy(part: &Part, path: &Path, old: &Place) -> bool {
+    let sure = is_rotation_of(path, &part.path) || old.is_certain();
+    !part.own && sure && is_beside(path, &part.path)
 }
 
 /// Whether `path` may be a copy of `of` by its name.

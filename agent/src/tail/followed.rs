@@ -172,9 +172,6 @@ impl Followed {
                 if let Some(at) = at {
                     part.path.clone_from(at);
                 }
-                if part.place.copy_of.is_some() {
-                    part.forget_seen(); // the other may have another name now
-                }
                 if at == Some(path) {
                     part.moved_ms = None;
                     part.place.seen_ms = now.wall_ms;
@@ -231,7 +228,8 @@ impl Followed {
             return;
         };
         let old = part.place.clone();
-        let known = self.known_beside(path, &old, now);
+        self.pass_over_copies(path, &old, now);
+        let known = self.known_beside(path, &old);
         let Some(lane) = self.lanes.get_mut(path) else {
             return;
         };
@@ -305,7 +303,7 @@ impl Followed {
         &mut lane.parts
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = FileId> {
+    fn ids(&self) -> impl Iterator<Item = FileId> {
         self.parts().map(|part| part.place.id)
     }
 

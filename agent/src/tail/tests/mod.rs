@@ -1,5 +1,6 @@
 //! The reader on real files, through every way in which logs are rotated: each line once, in order, whatever happens.
 
+mod copies;
 mod encodings;
 mod rotation;
 mod stopped;
@@ -60,6 +61,8 @@ struct Host {
     dir: tempfile::TempDir,
     config: String,
     engine: Option<Engine>,
+    /// Those of the section, as of the last start.
+    counters: Arc<SectionCounters>,
     cursors: BTreeMap<Vec<u8>, Vec<u8>>,
     alerts: BTreeMap<(String, String), Vec<u8>>,
     seq: u64,
@@ -75,6 +78,7 @@ impl Host {
             dir: tempfile::tempdir().unwrap(),
             config: config.to_owned(),
             engine: None,
+            counters: Arc::default(),
             cursors: BTreeMap::new(),
             alerts: BTreeMap::new(),
             seq: 0,
@@ -108,7 +112,9 @@ impl Host {
             cursors: self.cursors.clone().into_iter().collect(),
             alerts: self.alerts.clone().into_iter().collect(),
         };
-        self.engine = Some(Engine::new(vec![section.unwrap()], stored));
+        let section = section.unwrap();
+        self.counters = section.counters.clone();
+        self.engine = Some(Engine::new(vec![section], stored));
     }
 
     /// As after a kill: nothing is left but what was committed.
