@@ -3,6 +3,7 @@
 //! N connections (`frame_max=8192`), one queue each, bound to one topic key. A bare requester publishes one message
 //! to that key and counts the answers. Nothing is signed, recorded, confirmed or kept.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,8 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use muster_harness::Cores;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 const JOBS: &str = "limit.jobs";
@@ -22,8 +25,8 @@ const REPLIES: &str = "limit.replies";
 const REQUEST_BYTES: usize = 400;
 const REPLY_BYTES: usize = 200;
 
-/// Connections that are being opened at once.
-const OPENING_MAX: usize = 32;
+/// Connections that one thread is opening at once.
+const OPENING_MAX: usize = 16;
 
 /// A round that takes longer than this has lost an answer.
 const ROUND_LIMIT: Duration = Duration::from_secs(30);
@@ -31,9 +34,36 @@ const ROUND_LIMIT: Duration = Duration::from_secs(30);
 /// Opens the consumers and answers until the process is ended; says `ready` when all are there.
 pub(crate) async fn serve(uri: &str, agents: usize) -> Result<()> {
     declare_once(uri).await?;
+    let uri = uri.to_owned();
+    let (opened, mut all) = mpsc::channel(1);
+    let mut cores = Cores::share(agents, move |numbers| {
+        let (uri, opened) = (uri.clone(), opened.clone());
+        async move {
+            let mut echoes = open(&uri, numbers).await?;
+            // Nobody waits for it where another thread has failed.
+            let _ = opened.send(()).await;
+            echoes
+                .join_next()
+                .await
+                .context("no echo to wait for")?
+                .context("join an echo")?
+        }
+    })?;
+    for _ in 0..cores.threads() {
+        tokio::select! {
+            Some(()) = all.recv() => {}
+            Some(ended) = cores.ended() => return ended,
+        }
+    }
+    crate::say("ready");
+    cores.ended().await.unwrap_or(Ok(()))
+}
+
+/// Opens the echoes with these numbers, and has each answer.
+async fn open(uri: &str, numbers: Range<usize>) -> Result<JoinSet<Result<()>>> {
     let mut tasks = JoinSet::new();
     let mut opening = JoinSet::new();
-    for number in 0..agents {
+    for number in numbers {
         if opening.len() >= OPENING_MAX {
             adopt(&mut opening, &mut tasks).await?;
         }
@@ -43,11 +73,7 @@ pub(crate) async fn serve(uri: &str, agents: usize) -> Result<()> {
     while !opening.is_empty() {
         adopt(&mut opening, &mut tasks).await?;
     }
-    crate::say("ready");
-    match tasks.join_next().await {
-        Some(ended) => ended.context("join an echo")?,
-        None => Ok(()),
-    }
+    Ok(tasks)
 }
 
 /// On a connection of its own, which is gone afterwards and not counted.

@@ -5,6 +5,7 @@
 //! would measure the collectors.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,11 +13,12 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use muster_agent::collect::COLLECTORS;
 use muster_agent::config::Config;
+use muster_harness::Cores;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-#[derive(Parser)]
+#[derive(Parser, Clone)]
 struct Arguments {
     /// Number of agents; they are called swarm-00000, swarm-00001 …
     #[arg(long)]
@@ -37,7 +39,7 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "muster-swarm: {error:#}");
@@ -46,10 +48,40 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<()> {
+async fn run(arguments: Arguments) -> Result<()> {
     let stop = CancellationToken::new();
+    let (agents, token) = (arguments.agents, stop.clone());
+    let mut cores = Cores::share(agents, move |numbers| {
+        let (arguments, token) = (arguments.clone(), token.clone());
+        async move {
+            let mut agents = start(&arguments, numbers, &token)?;
+            while let Some(ended) = agents.join_next().await {
+                ended.context("join an agent")??;
+            }
+            Ok(())
+        }
+    })?;
+    let _ = writeln!(std::io::stdout(), "ready");
+    let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        Some(ended) = cores.ended() => return ended,
+    }
+    stop.cancel();
+    while let Some(ended) = cores.ended().await {
+        ended?;
+    }
+    Ok(())
+}
+
+/// Starts the agents with these numbers.
+fn start(
+    arguments: &Arguments,
+    numbers: Range<usize>,
+    stop: &CancellationToken,
+) -> Result<JoinSet<Result<()>>> {
     let mut agents = JoinSet::new();
-    for number in 0..arguments.agents {
+    for number in numbers {
         let name = format!("swarm-{number:05}");
         let state_dir = arguments.state_dir.join(&name);
         std::fs::create_dir_all(&state_dir)
@@ -61,17 +93,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         let stop = stop.clone();
         agents.spawn(async move { muster_agent::run(config, stop).await.with_context(|| name) });
     }
-    let _ = writeln!(std::io::stdout(), "ready");
-    let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        Some(ended) = agents.join_next() => return ended.context("join an agent")?,
-    }
-    stop.cancel();
-    while let Some(ended) = agents.join_next().await {
-        ended.context("join an agent")??;
-    }
-    Ok(())
+    Ok(agents)
 }
 
 fn config(arguments: &Arguments, name: &str, state_dir: &Path) -> String {

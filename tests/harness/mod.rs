@@ -5,6 +5,7 @@
 
 pub mod agents;
 pub mod broker;
+pub mod cores;
 pub mod eventually;
 pub mod fleet;
 pub mod management;
@@ -18,6 +19,7 @@ pub mod uml;
 
 pub use agents::{Agent, Fleet, FleetOptions};
 pub use broker::Broker;
+pub use cores::Cores;
 pub use eventually::{eventually, eventually_within, want};
 pub use fleet::{Muster, Output};
 pub use node::NodeOptions;
