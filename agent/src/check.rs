@@ -233,6 +233,7 @@ async fn rights(session: &Session, config: &Config) -> Result<String, String> {
         expiration_ms: Some(PROBE_MS),
         mandatory: true,
         transient: false,
+        reply_to: None,
         signature: None,
         body: Arc::from(body),
     };

@@ -95,6 +95,7 @@ impl Liveness {
             signature,
             body,
             transient,
+            reply_to,
             acker,
             ..
         } = message;
@@ -105,6 +106,7 @@ impl Liveness {
                 key_id,
                 signature,
                 transient,
+                direct: reply_to.as_deref() == Some(topology::ANSWERS),
                 acker: Arc::new(Settle(acker)),
             })
             .await
@@ -145,6 +147,7 @@ impl Liveness {
             expiration_ms: u64::try_from(self.probe_limit.as_millis()).ok(),
             mandatory: true,
             transient: false,
+            reply_to: None,
             signature: None,
             body: Arc::from(body),
         };

@@ -75,6 +75,7 @@ impl PresenceSource {
             expiration_ms: None,
             mandatory: false,
             transient: false,
+            reply_to: None,
             signature: None,
             body: Arc::from(body),
         };

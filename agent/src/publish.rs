@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use muster_link::{Link, LinkStatus, Outgoing, PublishError, Receipt};
 use muster_proto::envelope::Kind;
+use muster_proto::topology;
 use tokio::sync::watch;
 
 pub(crate) use self::outbox::{OutboxCounters, OutboxPublisher};
@@ -47,7 +48,9 @@ pub(crate) fn outgoing(message: OutMessage) -> Outgoing {
         expiration_ms: None,
         // Where the ledger is missing an answer is sent again, instead of falling on the floor.
         mandatory: message.kind == Kind::Result,
-        transient: false,
+        // Its job is one that the broker forgets, too.
+        transient: message.exchange == topology::ANSWERS,
+        reply_to: None,
         signature: None,
         body: Arc::from(message.body),
     }

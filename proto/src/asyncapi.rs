@@ -8,7 +8,7 @@ use crate::envelope::{self, HEADER_KEY, HEADER_SIGNATURE, Kind};
 use crate::json;
 use crate::schema::{file_stem, schemas};
 use crate::topics::TOPICS;
-use crate::topology::JSON;
+use crate::topology::{JSON, exchange_kind};
 
 /// Version of the bindings for AMQP 0-9-1 that the document uses.
 const BINDING: &str = "0.3.0";
@@ -67,8 +67,9 @@ fn channel_object(channel: &Channel) -> Value {
             key,
             parameters,
         } => {
+            let kind = exchange_kind(name).name();
             let exchange =
-                json!({ "name": name, "type": "topic", "durable": true, "autoDelete": false });
+                json!({ "name": name, "type": kind, "durable": true, "autoDelete": false });
             let binding =
                 json!({ "is": "routingKey", "exchange": exchange, "bindingVersion": BINDING });
             let parameters = parameters.iter().map(|parameter| {

@@ -2,7 +2,9 @@
 //! along, on the screen (`muster schema`) and as AsyncAPI, is made from it.
 
 use crate::envelope::Kind;
-use crate::topology::{DEAD, EVENTS, HISTORY, JOBS, JSON, LEDGER, METRICS, PRESENCE, REPLIES};
+use crate::topology::{
+    ANSWERS, DEAD, EVENTS, HISTORY, JOBS, JSON, LEDGER, METRICS, PRESENCE, REPLIES,
+};
 
 /// A kind of message, in a few words.
 #[derive(Debug)]
@@ -46,6 +48,11 @@ pub static MESSAGES: &[MessageSpec] = &[
     message(Kind::Ack, "agents", "a job was taken and is not done yet"),
     message(Kind::Result, "agents", "how a job ended on one host"),
     message(Kind::Output, "agents", "a piece of a running job's output"),
+    message(
+        Kind::Heard,
+        "controllers",
+        "answers that came straight to a controller, for the ledger",
+    ),
     message(
         Kind::Mark,
         "controllers",
@@ -183,9 +190,13 @@ pub static CHANNELS: &[Channel] = &[
         "How jobs ended."),
     on("output", REPLIES, "output.{job}.{host}", &[JOB, HOST], &[Kind::Output],
         "Output of jobs that run."),
-    on("dead", DEAD, "{key}", &[KEY], &[Kind::Job, Kind::Probe],
-        "Jobs that a host's queue has let go: past their time, refused, or too many."),
-    stream(LEDGER, &[Kind::JobOpened, Kind::JobNote, Kind::Event, Kind::Ack, Kind::Result, Kind::Job, Kind::Mark],
+    on("answers", ANSWERS, "result.{job}", &[JOB], &[Kind::Result],
+        "Small answers to jobs that only read, to the controller that waits for them; otherwise they come by results."),
+    on("heard", ANSWERS, "heard", &[], &[Kind::Heard],
+        "Answers that came straight to a controller, for the ledger."),
+    on("dead", DEAD, "{key}", &[KEY], &[Kind::Job, Kind::Probe, Kind::Result],
+        "What a queue has let go: jobs past their time, refused, or too many; answers that their controller left behind."),
+    stream(LEDGER, &[Kind::JobOpened, Kind::JobNote, Kind::Event, Kind::Ack, Kind::Result, Kind::Heard, Kind::Job, Kind::Mark],
         "What happened to every job, and which hosts there are."),
     stream(PRESENCE, &[Kind::Presence],
         "The last hour's presence."),

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::topology::{EXCHANGES, POLICIES, PolicyValue, QUEUES, QueueNature, STREAMS};
+use crate::topology::{EXCHANGES, POLICIES, PolicyFor, PolicyValue, QUEUES, QueueNature, STREAMS};
 
 /// Definitions for one vhost: exchanges, streams, bindings and policies, in the form that
 /// `POST /api/definitions/<vhost>` takes. Posting them again changes nothing.
@@ -44,7 +44,7 @@ fn exchanges() -> Vec<Value> {
         .iter()
         .map(|exchange| {
             json!({
-                "name": exchange.name, "type": "topic", "durable": true,
+                "name": exchange.name, "type": exchange.kind.name(), "durable": true,
                 "auto_delete": false, "internal": false, "arguments": {},
             })
         })
@@ -112,9 +112,14 @@ fn policies() -> Vec<Value> {
                 ((*key).to_owned(), value)
             })
             .collect();
+        let (of, priority) = match policy.of {
+            PolicyFor::Queues => ("queues", 0),
+            PolicyFor::SomeOfThese => ("queues", 1),
+            PolicyFor::Exchanges => ("exchanges", 0),
+        };
         json!({
             "name": policy.name, "pattern": policy.pattern,
-            "apply-to": "queues", "priority": 0, "definition": definition,
+            "apply-to": of, "priority": priority, "definition": definition,
         })
     });
     of_streams.chain(of_queues).collect()

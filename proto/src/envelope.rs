@@ -50,11 +50,13 @@ pub enum Kind {
     Mark,
     /// An agent's proof to itself that its queue still reaches it.
     Probe,
+    /// Answers that came straight to a controller, for the ledger.
+    Heard,
 }
 
 impl Kind {
     /// Every kind, in the order of the enumeration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Job,
         Self::Ack,
         Self::Result,
@@ -66,6 +68,7 @@ impl Kind {
         Self::JobNote,
         Self::Mark,
         Self::Probe,
+        Self::Heard,
     ];
 
     /// The name and version on the wire: the AMQP property `type`.
@@ -83,6 +86,7 @@ impl Kind {
             Self::JobNote => "muster.job-note/1",
             Self::Mark => "muster.mark/1",
             Self::Probe => "muster.probe/1",
+            Self::Heard => "muster.heard/1",
         }
     }
 
@@ -105,7 +109,7 @@ impl Kind {
             Self::Metrics => 16 * 1024 * KIB,
             Self::Output | Self::Event | Self::Presence => 64 * KIB,
             // 10,000 hosts with names of 200 bytes, twice.
-            Self::JobOpened | Self::JobNote => 4096 * KIB,
+            Self::JobOpened | Self::JobNote | Self::Heard => 4096 * KIB,
         }
     }
 

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::envelope::{Kind, Message};
 use crate::event::Event;
-use crate::job::{Ack, JobNote, JobOpened, JobRequest, JobResult, Mark, Output, Probe};
+use crate::job::{Ack, Heard, JobNote, JobOpened, JobRequest, JobResult, Mark, Output, Probe};
 use crate::metric::Metrics;
 use crate::presence::Presence;
 use crate::snapshot::host::HostSnapshot;
@@ -29,6 +29,7 @@ pub fn schemas() -> Vec<(String, Schema)> {
         message::<Presence>(),
         message::<Mark>(),
         message::<Probe>(),
+        message::<Heard>(),
         ("snapshot.host".to_owned(), of::<HostSnapshot>()),
         ("snapshot.keepalived".to_owned(), of::<KeepalivedSnapshot>()),
         ("snapshot.processes".to_owned(), of::<ProcessesSnapshot>()),

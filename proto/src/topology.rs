@@ -4,11 +4,16 @@
 //! declaration. A host's name is the last part of every routing key that is about it.
 
 mod permissions;
+mod policies;
 mod route;
 
 pub use self::permissions::{
     Permissions, TopicPermission, agent_permissions, controller_permissions, is_subscriber,
     subscriber_permissions,
+};
+pub use self::policies::{
+    AGENT_QUEUE_EXPIRES_MS, AGENT_QUEUE_LENGTH_MAX, ANSWERS_QUEUE_EXPIRES_MS, ANSWERS_TTL_MS,
+    DEAD_LETTERS_MAX, POLICIES, PolicyFor, PolicySpec, PolicyValue, SUBSCRIBER_QUEUE_EXPIRES_MS,
 };
 pub use self::route::{StreamSet, topic_matches};
 use crate::id::{HostId, JobId};
@@ -17,6 +22,8 @@ use crate::id::{HostId, JobId};
 pub const JOBS: &str = "muster.jobs";
 /// Acks, results and output, agents to controllers.
 pub const REPLIES: &str = "muster.replies";
+/// Small answers to jobs that only read, straight to whoever waits for them; what nobody waits for goes on to [`REPLIES`].
+pub const ANSWERS: &str = "muster.answers";
 /// Events of agents and controllers.
 pub const EVENTS: &str = "muster.events";
 /// Snapshots and presence: the newest wins.
@@ -57,42 +64,88 @@ pub const CONTROLLER_QUEUE_PREFIX: &str = "muster.ctl.";
 /// Start of the name of every subscriber's own queues: `sub.<name>.<what for>`.
 pub const SUBSCRIBER_QUEUE_PREFIX: &str = "sub.";
 
+/// End of the name of a controller's queue for answers from [`ANSWERS`], which the ledger does not know yet.
+pub const ANSWERS_QUEUE_SUFFIX: &str = ".answers";
+
+/// Routing key on [`ANSWERS`] of what a controller has heard, for the ledger.
+pub const HEARD_KEY: &str = "heard";
+
 /// Routing key of a job for every host.
 pub const ALL_KEY: &str = "all";
 
-/// A topic exchange.
+/// The kind of the exchange `name`.
+#[must_use]
+pub fn exchange_kind(name: &str) -> ExchangeKind {
+    let spec = EXCHANGES.iter().find(|exchange| exchange.name == name);
+    spec.map_or(ExchangeKind::Topic, |exchange| exchange.kind)
+}
+
+/// How an exchange compares keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// By patterns. What a user may write to it is checked key by key.
+    Topic,
+    /// Letter by letter, which is all that it costs.
+    Direct,
+}
+
+impl ExchangeKind {
+    /// Its name in AMQP.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// An exchange.
 #[derive(Debug)]
 pub struct ExchangeSpec {
     /// Its name.
     pub name: &'static str,
+    /// How it compares keys.
+    pub kind: ExchangeKind,
     /// Who writes what to it.
     pub summary: &'static str,
 }
 
-/// Every exchange; all are durable and of type topic.
+/// Every exchange; all are durable.
 pub static EXCHANGES: &[ExchangeSpec] = &[
     ExchangeSpec {
         name: JOBS,
+        kind: ExchangeKind::Topic,
         summary: "signed jobs; keys `all` and `host.<host>`; mandatory",
     },
     ExchangeSpec {
         name: REPLIES,
+        kind: ExchangeKind::Topic,
         summary: "`ack|result|output.<job>.<host>` from agents",
     },
     ExchangeSpec {
+        name: ANSWERS,
+        kind: ExchangeKind::Direct,
+        summary: "small answers to reads, `result.<job>` from agents; `heard` from controllers",
+    },
+    ExchangeSpec {
         name: EVENTS,
+        kind: ExchangeKind::Topic,
         summary: "`<topic>.<host>` from agents; `job.opened|note|mark.<issuer>` from controllers",
     },
     ExchangeSpec {
         name: METRICS,
+        kind: ExchangeKind::Topic,
         summary: "`<collector>.<host>` and `presence.<host>` from agents; may be lost",
     },
     ExchangeSpec {
         name: DEAD,
+        kind: ExchangeKind::Topic,
         summary: "dead letters of the agents' queues, with the key they came with",
     },
     ExchangeSpec {
         name: JSON,
+        kind: ExchangeKind::Topic,
         summary: "what `muster serve` repeats as JSON, with the key it came with",
     },
 ];
@@ -174,6 +227,7 @@ pub static STREAMS: &[StreamSpec] = &[
             (EVENTS, "host.#"),
             (REPLIES, "ack.#"),
             (REPLIES, "result.#"),
+            (ANSWERS, HEARD_KEY),
             (DEAD, "#"),
         ],
         age_max: "30D",
@@ -201,94 +255,6 @@ pub static STREAMS: &[StreamSpec] = &[
 
 /// The names of [`STREAMS`].
 pub const ALL_STREAMS: &[&str] = &[LEDGER, HISTORY, PRESENCE];
-
-/// The value of a policy's key.
-#[derive(Debug)]
-pub enum PolicyValue {
-    /// A text.
-    Text(&'static str),
-    /// A number.
-    Number(u64),
-}
-
-/// A policy for queues whose names match.
-#[derive(Debug)]
-pub struct PolicySpec {
-    /// Its name.
-    pub name: &'static str,
-    /// Regular expression over queue names.
-    pub pattern: &'static str,
-    /// What it sets, and to what.
-    pub definition: &'static [(&'static str, PolicyValue)],
-}
-
-/// Jobs that wait for one host, at most; more are dead-lettered, which the ledger shows.
-pub const AGENT_QUEUE_LENGTH_MAX: u64 = 10_000;
-
-/// Dead letters that wait to be taken over, at most: every host of a large fleet, ten times.
-pub const DEAD_LETTERS_MAX: u64 = 100_000;
-
-/// An agent's queue that nobody has used for this long is deleted: thirty days, well past the longest `deliver_by`.
-pub const AGENT_QUEUE_EXPIRES_MS: u64 = 30 * 24 * 3600 * 1000;
-
-/// A subscriber's queue that nobody has used for this long is deleted: as long as the history keeps events.
-pub const SUBSCRIBER_QUEUE_EXPIRES_MS: u64 = 14 * 24 * 3600 * 1000;
-
-/// Every policy but the streams', which follow from [`STREAMS`].
-pub static POLICIES: &[PolicySpec] = &[
-    PolicySpec {
-        name: "muster-agents",
-        pattern: r"^muster\.agent\.",
-        definition: &[
-            ("dead-letter-exchange", PolicyValue::Text(DEAD)),
-            ("max-length", PolicyValue::Number(AGENT_QUEUE_LENGTH_MAX)),
-            ("overflow", PolicyValue::Text("reject-publish-dlx")),
-            ("expires", PolicyValue::Number(AGENT_QUEUE_EXPIRES_MS)),
-        ],
-    },
-    PolicySpec {
-        name: "muster-dead",
-        pattern: r"^muster\.dead$",
-        // Where no controller comes for a long time the oldest goes: of those jobs nobody has asked.
-        definition: &[("max-length", PolicyValue::Number(DEAD_LETTERS_MAX))],
-    },
-    PolicySpec {
-        name: "muster-bridges",
-        pattern: r"^muster\.bridge\.",
-        // Snapshots, of which the newest win: what a sink that is down has missed is of no use to it later.
-        definition: &[
-            ("max-length-bytes", PolicyValue::Number(64_000_000)),
-            ("message-ttl", PolicyValue::Number(15 * 60 * 1000)),
-            ("expires", PolicyValue::Number(7 * 24 * 3600 * 1000)),
-        ],
-    },
-    PolicySpec {
-        name: "muster-reactions",
-        pattern: r"^muster\.reactions$",
-        // Hours of a busy fleet's events, should no `muster serve` be there; the history keeps all of them.
-        definition: &[("max-length-bytes", PolicyValue::Number(256_000_000))],
-    },
-    PolicySpec {
-        name: "muster-republish",
-        pattern: r"^muster\.republish$",
-        definition: &[("max-length-bytes", PolicyValue::Number(256_000_000))],
-    },
-    PolicySpec {
-        name: "muster-subscribers",
-        pattern: r"^sub\.",
-        // A subscriber that stays away must not fill the broker: the oldest goes, and is still in the history.
-        definition: &[
-            ("max-length-bytes", PolicyValue::Number(256_000_000)),
-            ("expires", PolicyValue::Number(SUBSCRIBER_QUEUE_EXPIRES_MS)),
-        ],
-    },
-    PolicySpec {
-        name: "muster-controllers",
-        pattern: r"^muster\.ctl\.",
-        // A reader that stands still must not fill the broker: what it misses it finds in the ledger.
-        definition: &[("max-length-bytes", PolicyValue::Number(512_000_000))],
-    },
-];
 
 /// The queue of `host`'s agent.
 #[must_use]
@@ -324,6 +290,12 @@ pub fn result_key(job: JobId, host: &HostId) -> String {
 #[must_use]
 pub fn output_key(job: JobId, host: &HostId) -> String {
     format!("output.{job}.{host}")
+}
+
+/// Routing key on [`ANSWERS`] of an answer. On [`REPLIES`], where it comes if nobody waits for it, it is one of a result.
+#[must_use]
+pub fn answer_key(job: JobId) -> String {
+    format!("result.{job}")
 }
 
 /// Binding key of all replies to one job.

@@ -59,6 +59,9 @@ fn golden_messages_fit_their_schemas() {
                 *value = Value::from("");
             }
         }
+        if let Some(Value::Array(answers)) = message.get_mut("answers") {
+            answers.fill(Value::from(""));
+        }
         let validator = jsonschema::validator_for(schema.as_value()).unwrap();
         let errors: Vec<String> = validator
             .iter_errors(&message)

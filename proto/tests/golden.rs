@@ -12,12 +12,13 @@ use muster_proto::envelope::{DecodeError, Kind, Message, NESTING_MAX, decode, en
 use muster_proto::event::{Event, Severity};
 use muster_proto::id::{HostId, JobId, KeyId, MessageId};
 use muster_proto::job::{
-    Ack, DeadLetter, JobNote, JobOpened, JobRequest, JobResult, Mark, Outcome, Output,
+    Ack, DeadLetter, Heard, JobNote, JobOpened, JobRequest, JobResult, Mark, Outcome, Output,
     OutputStream, Probe, Reason, ReasonCode,
 };
 use muster_proto::metric::Metrics;
 use muster_proto::presence::{OutboxDepth, Presence};
 use muster_proto::signing::JobSigner;
+use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 
 const AT_MS: u64 = 1_790_000_000_000;
@@ -134,7 +135,11 @@ mod rmp_free {
                     .collect();
                 return serializer.serialize_bytes(&bytes);
             }
-            self.0.serialize(serializer)
+            match &self.0 {
+                // What is in it may be `bin` as well.
+                Value::Array(items) => serializer.collect_seq(items.iter().cloned().map(Any)),
+                other => other.serialize(serializer),
+            }
         }
     }
 
@@ -341,6 +346,12 @@ fn what_agents_say_by_themselves() {
         1,
         Some(&Mark {
             reader: "alice".into(),
+        }),
+    );
+    check(
+        1,
+        Some(&Heard {
+            answers: vec![ByteBuf::from(vec![0x80]), ByteBuf::from(vec![0x81, 0xa1])],
         }),
     );
     check(

@@ -5,6 +5,7 @@ mod away;
 mod cancel;
 mod forged;
 mod garbage;
+mod heard;
 mod killed;
 mod replay;
 mod stage;

@@ -60,6 +60,7 @@ fn message(queue: &str, body: &[u8]) -> Outgoing {
         expiration_ms: None,
         mandatory: false,
         transient: false,
+        reply_to: None,
         signature: None,
         body: Arc::from(body),
     }

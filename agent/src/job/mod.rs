@@ -111,13 +111,15 @@ pub struct Delivery {
     pub signature: Option<String>,
     /// Whether the broker forgets it when it goes, and its sender sends it again.
     pub transient: bool,
+    /// Whether its sender takes a small answer by the exchange for those.
+    pub direct: bool,
     /// Settles it.
     pub acker: Arc<dyn Acknowledge>,
 }
 
 impl Delivery {
     fn slot(&self) -> AckSlot {
-        AckSlot::new(Arc::clone(&self.acker), self.transient)
+        AckSlot::new(Arc::clone(&self.acker), self.transient, self.direct)
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use muster_proto::id::JobId;
+use muster_proto::topology;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -42,13 +43,16 @@ pub(super) struct AckSlot {
     acker: Arc<Mutex<Arc<dyn Acknowledge>>>,
     /// Whether the broker forgets the delivery when it goes, and the job's sender sends it again.
     transient: bool,
+    /// Whether the job's sender takes a small answer by the exchange for those.
+    direct: bool,
 }
 
 impl AckSlot {
-    pub(super) fn new(acker: Arc<dyn Acknowledge>, transient: bool) -> Self {
+    pub(super) fn new(acker: Arc<dyn Acknowledge>, transient: bool, direct: bool) -> Self {
         Self {
             acker: Arc::new(Mutex::new(acker)),
             transient,
+            direct,
         }
     }
 
@@ -155,7 +159,7 @@ impl Replies {
         let Some(answer) = self.send_ahead(&message, &slot) else {
             return self.send_until_confirmed(job, message, slot);
         };
-        // Those before it, in the same packet.
+        // Those before it, in the same packet: the connection has been woken to write, and needs a moment to begin.
         self.acknowledge();
         self.trailing.push_back(Trailing {
             answer,
@@ -169,9 +173,17 @@ impl Replies {
     }
 
     fn send_ahead(&self, message: &OutMessage, slot: &AckSlot) -> Option<Box<dyn Underway>> {
-        (slot.transient && message.body.len() <= AHEAD_BYTES_MAX)
-            .then(|| self.wire.publish_ahead_of_ack(message.clone()))
-            .flatten()
+        if !slot.transient || message.body.len() > AHEAD_BYTES_MAX {
+            return None;
+        }
+        let mut message = message.clone();
+        if slot.direct
+            && let Some(job) = message.correlation_id
+        {
+            message.exchange = topology::ANSWERS;
+            message.routing_key = topology::answer_key(job);
+        }
+        self.wire.publish_ahead_of_ack(message)
     }
 
     /// When [`Replies::acknowledge`] is to be called; `None` while nothing trails.

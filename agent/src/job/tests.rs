@@ -225,6 +225,7 @@ impl Rig {
             key_id: Some("ops".to_owned()),
             signature,
             transient,
+            direct: transient,
             acker: Arc::new(Tag(self.log.clone(), tag.to_owned())),
         };
         assert!(

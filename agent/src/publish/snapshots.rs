@@ -92,6 +92,7 @@ impl Snapshots {
             expiration_ms: None,
             mandatory: false,
             transient: false,
+            reply_to: None,
             signature: None,
             body,
         };

@@ -61,7 +61,7 @@ impl Run for Collect {
         } else {
             show_report(context, &report)?;
         }
-        sitting.desk.close().await;
+        sitting.close().await;
         Ok(exit(&done))
     }
 }
@@ -80,11 +80,11 @@ pub(crate) async fn prepare<'a>(
         .collect();
     let args = spec.parse(&named)?;
     let target = target(&whom.target)?;
-    let sitting = Sitting::open(context).await?;
+    let sitting = Sitting::open(context, spec.effect).await?;
     let resolved = sitting.resolve(&target, whom.online)?;
     if whom.preview {
         preview(context, &target, &resolved)?;
-        sitting.desk.close().await;
+        sitting.close().await;
         return Ok(None);
     }
     let run_limit =

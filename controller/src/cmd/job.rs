@@ -284,7 +284,7 @@ impl Run for Cancel {
     async fn run(self, context: &Context) -> Result<Exit> {
         let spec = action::find("job.cancel")
             .ok_or_else(|| anyhow::anyhow!("the action job.cancel is not in the table"))?;
-        let mut sitting = Sitting::open(context).await?;
+        let mut sitting = Sitting::open(context, spec.effect).await?;
         let report = report(&sitting.desk, find(&sitting.desk, &self.job)?)?;
         let open = |state: HostState| state.is_open() || state == HostState::Unknown;
         let hosts: Vec<&str> = report
@@ -295,7 +295,7 @@ impl Run for Cancel {
             .collect();
         if hosts.is_empty() {
             context.note("nothing to cancel: the job has ended on all its hosts");
-            sitting.desk.close().await;
+            sitting.close().await;
             return Ok(Exit::Ok);
         }
         // The hosts by name; where they are too many for an expression, whoever the job itself was for.
@@ -331,7 +331,7 @@ impl Run for Cancel {
         };
         let done = sitting.ask(&order, false).await?;
         let exit = show(context, &done, false)?;
-        sitting.desk.close().await;
+        sitting.close().await;
         Ok(exit)
     }
 }

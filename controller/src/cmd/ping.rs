@@ -89,15 +89,15 @@ impl Run for Ping {
             return Err(usage("--count and --wait must be more than nothing"));
         }
         let target = target(&self.target)?;
-        let mut sitting = Sitting::open(context).await?;
+        let spec = action::find("ping")
+            .ok_or_else(|| anyhow::anyhow!("the action ping is not in the table"))?;
+        let mut sitting = Sitting::open(context, spec.effect).await?;
         let resolved = sitting.resolve(&target, self.online)?;
         if self.preview {
             preview(context, &target, &resolved)?;
-            sitting.desk.close().await;
+            sitting.close().await;
             return Ok(Exit::Ok);
         }
-        let spec = action::find("ping")
-            .ok_or_else(|| anyhow::anyhow!("the action ping is not in the table"))?;
         let run_limit = Duration::from_millis(spec.run_limit_ms);
         let order = Order {
             action: spec.name,
@@ -141,7 +141,7 @@ impl Run for Ping {
         };
         let pinged = Pinged::of(rounds, &last);
         context.show(&pinged, |style| pinged.text(style))?;
-        sitting.desk.close().await;
+        sitting.close().await;
         Ok(if last.interrupted {
             exit.worst(Exit::HostSilent)
         } else {

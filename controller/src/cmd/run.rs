@@ -116,11 +116,11 @@ impl Run for RunAction {
         let args = spec.parse(&pairs(&self.args)?)?;
         let target = target(&self.target)?;
         let (deliver_within, run_limit) = self.limits(spec)?;
-        let mut sitting = Sitting::open(context).await?;
+        let mut sitting = Sitting::open(context, spec.effect).await?;
         let resolved = sitting.resolve(&target, self.online)?;
         if self.preview {
             preview(context, &target, &resolved)?;
-            sitting.desk.close().await;
+            sitting.close().await;
             return Ok(Exit::Ok);
         }
         let rollout = match self.rollout.rules() {
@@ -154,7 +154,7 @@ impl Run for RunAction {
         };
         let done = sitting.ask(&order, self.stream).await?;
         let exit = show(context, &done, self.times.no_wait)?;
-        sitting.desk.close().await;
+        sitting.close().await;
         Ok(exit)
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use muster_link::stamp;
+use muster_proto::action::Effect;
 use muster_proto::id::{HostId, JobId, KeyId};
+use muster_proto::job::HostState;
 use muster_proto::signing::JobSigner;
 use muster_proto::target::Target;
 use serde::Serialize;
@@ -53,17 +55,19 @@ pub(crate) struct Sitting<'a> {
     replies: Replies,
     key: (KeyId, JobSigner),
     next: JobId,
+    /// Whether every host of the last job has answered.
+    all_came: bool,
 }
 
 impl<'a> Sitting<'a> {
     /// Connects, and reads ledger and presence while the queue for the answers is made.
-    pub(crate) async fn open(context: &'a Context) -> Result<Self> {
+    pub(crate) async fn open(context: &'a Context, effect: Effect) -> Result<Self> {
         let key = context.config.signer()?;
         let desk = Desk::open(context).await?;
         let next = stamp::new_job_id();
         let (fleet, replies) = tokio::join!(
             desk.catch_up_all(),
-            Replies::open(&desk.session, desk.issuer(), next)
+            Replies::open(&desk.session, desk.issuer(), next, effect)
         );
         fleet?;
         Ok(Self {
@@ -71,6 +75,8 @@ impl<'a> Sitting<'a> {
             desk,
             key,
             next,
+            // Nobody was asked yet.
+            all_came: true,
         })
     }
 
@@ -104,6 +110,7 @@ impl<'a> Sitting<'a> {
         let context = self.desk.context;
         let job = self.next;
         let mut view = View::new(context, order, stream);
+        self.all_came = false;
         let done = live::run(
             &mut self.desk,
             &mut self.replies,
@@ -114,7 +121,18 @@ impl<'a> Sitting<'a> {
         )
         .await;
         view.end();
-        done
+        let done = done?;
+        let account = done.waiting.account();
+        let came = |state: HostState| !state.is_open() && state != HostState::Unknown;
+        self.all_came = account.hosts().all(|(_, record)| came(record.state));
+        Ok(done)
+    }
+
+    /// Ends it in good order.
+    pub(crate) async fn close(self) {
+        let (replies, session) = (self.replies, &self.desk.session);
+        replies.close(session, self.next, self.all_came).await;
+        self.desk.close().await;
     }
 
     /// Has the next job's answers listened for, in place of the last one's.

@@ -91,7 +91,7 @@ impl Run for Stats {
                     .await
             }
         };
-        sitting.desk.close().await;
+        sitting.close().await;
         outcome?;
         Ok(if self.watch { Exit::Ok } else { exit(&done) })
     }

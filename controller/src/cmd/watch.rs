@@ -222,6 +222,7 @@ pub(crate) async fn send_mark(context: &Context, session: &Session) -> Result<Me
         expiration_ms: None,
         mandatory: false,
         transient: false,
+        reply_to: None,
         signature: None,
         body: envelope::encode(&Mark {
             reader: issuer.to_string(),

@@ -137,6 +137,7 @@ impl<'a> Desk<'a> {
             expiration_ms: None,
             mandatory: false,
             transient: false,
+            reply_to: None,
             signature: None,
             body: envelope::encode(message)?.into(),
         })

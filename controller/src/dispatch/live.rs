@@ -9,6 +9,7 @@ mod recover;
 mod send;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::account::Waiting;
 use super::desk::Desk;
 use super::order::{Order, Signed, ms};
-use super::replies::{Replies, Said, said};
+use super::replies::{Replies, Said};
 use super::rollout::{Rollout, Step};
 
 pub use self::recover::random_below;
@@ -160,6 +161,16 @@ fn empty_note(job: JobId) -> JobNote {
     }
 }
 
+async fn publish_note(desk: &Desk<'_>, note: &JobNote) -> bool {
+    match desk.publish(note, "job.note", note.job).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::info!("the ledger does not know: {error:#}");
+            false
+        }
+    }
+}
+
 impl Live<'_, '_> {
     fn now(&self) -> Duration {
         self.start.elapsed()
@@ -175,15 +186,18 @@ impl Live<'_, '_> {
             if self.is_done() {
                 return Ok(false);
             }
+            let tell_at = self.replies.tell_at();
             let next = [self.deadline.filter(|_| !self.order.no_wait), until]
                 .into_iter()
                 .flatten()
+                .map(|next| self.start + next)
+                .chain(tell_at)
                 .min();
             // Where nothing has a time, answers and confirms come, or the connection ends.
-            let alarm = sleep_until(self.start + next.unwrap_or(Duration::from_secs(3600)));
+            let alarm = sleep_until(next.unwrap_or(Instant::now() + Duration::from_secs(3600)));
             tokio::select! {
                 incoming = self.replies.next() => match incoming {
-                    Some(incoming) => self.heard(said(&incoming), onlooker),
+                    Some(said) => self.heard(said, onlooker),
                     None => tokio::select! {
                         outcome = self.reconnect() => outcome?,
                         _ = &mut interrupt => return Ok(true),
@@ -198,8 +212,8 @@ impl Live<'_, '_> {
 
     /// Takes pieces of output that come behind the last result: the result is the outbox's, they are not.
     async fn last_output(&mut self, onlooker: &mut dyn Onlooker) {
-        while let Ok(Some(incoming)) = timeout(LAST_OUTPUT, self.replies.next()).await {
-            self.heard(said(&incoming), onlooker);
+        while let Ok(Some(said)) = timeout(LAST_OUTPUT, self.replies.next()).await {
+            self.heard(said, onlooker);
         }
     }
 
@@ -238,7 +252,7 @@ impl Live<'_, '_> {
                     at_ms: stamp::now_ms(),
                     ..empty_note(self.signed.request.id)
                 };
-                if self.publish_note(&note).await {
+                if publish_note(self.desk, &note).await {
                     self.note.released.retain(|host| !hosts.contains(host));
                 } else {
                     self.note.released.extend(hosts.iter().cloned());
@@ -296,6 +310,13 @@ impl Live<'_, '_> {
     }
 
     async fn time_is_up(&mut self) -> Result<()> {
+        if self
+            .replies
+            .tell_at()
+            .is_some_and(|at| at <= Instant::now())
+        {
+            self.replies.tell(&self.desk.session).await;
+        }
         let due = |live: &Self| {
             if live.order.no_wait {
                 Vec::new()
@@ -323,17 +344,6 @@ impl Live<'_, '_> {
         self.note.given_up.extend(given_up);
     }
 
-    async fn publish_note(&self, note: &JobNote) -> bool {
-        let job = self.signed.request.id;
-        match self.desk.publish(note, "job.note", job).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::info!("the ledger does not know: {error:#}");
-                false
-            }
-        }
-    }
-
     async fn finish(mut self, interrupted: bool) -> Result<Done> {
         if let Some(rollout) = self.rollout.as_mut().filter(|_| interrupted) {
             rollout.stop("interrupted by the operator");
@@ -346,19 +356,21 @@ impl Live<'_, '_> {
         }
         let stopped_by = self.note.stopped_by.clone();
         let leaves_open = (interrupted && self.rollout.is_none()) || self.order.no_wait;
-        if leaves_open && self.note == empty_note(self.signed.request.id) {
-            // Nothing to say: whoever asks the ledger finds the answers as they come.
-        } else {
-            let note = JobNote {
-                at_ms: stamp::now_ms(),
-                closed: !leaves_open && !interrupted,
-                ..self.note.clone()
-            };
-            if !self.publish_note(&note).await {
-                self.desk.context.note(
-                    "the ledger was not told that this wait is over; it will find out by the time",
-                );
-            }
+        // Where there is nothing to say whoever asks the ledger finds the answers as they come.
+        let silent = leaves_open && self.note == empty_note(self.signed.request.id);
+        let note = JobNote {
+            at_ms: stamp::now_ms(),
+            closed: !leaves_open && !interrupted,
+            ..self.note.clone()
+        };
+        let session = Arc::clone(&self.desk.session);
+        let told = self.replies.tell(&session);
+        let noted = async { silent || publish_note(self.desk, &note).await };
+        let ((), noted) = tokio::join!(told, noted);
+        if !noted || self.replies.tell_at().is_some() {
+            self.desk.context.note(
+                "the ledger was not told that this wait is over; it will find out by the time",
+            );
         }
         if self.ignored > 0 {
             self.desk.context.note(&format!(

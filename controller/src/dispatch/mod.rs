@@ -4,6 +4,7 @@
 //! broker.
 
 pub mod account;
+mod answers;
 pub mod desk;
 pub mod live;
 pub mod order;

@@ -4,6 +4,7 @@
 //! Messages may come twice, late, out of order among hosts, and from somebody who may not say what they say. What
 //! they make of a host's state is [`super::standing`]'s.
 
+mod answer;
 pub mod dead;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,9 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::event::Event;
 use muster_proto::id::{HostId, JobId, MessageId};
-use muster_proto::job::{Ack, JobNote, JobOpened, JobRequest, JobResult, Observation};
+use muster_proto::job::{Ack, JobNote, JobOpened, JobRequest, Observation};
 use muster_proto::topology::DEAD;
 use serde_json::Value;
+
+pub use self::answer::{answer_of, code_name, sighting_of};
+use self::answer::{heard, result};
 
 /// Longest answer that the file keeps, in bytes of JSON; of a longer one it keeps the size. The whole answer is on the
 /// screen of whoever asked, and in the stream.
@@ -186,6 +190,7 @@ pub fn fold(entry: &Entry, is_host: &dyn Fn(&str) -> bool) -> Result<Vec<Change>
         Some(Kind::JobNote) => note(entry, is_host),
         Some(Kind::Ack) => ack(entry),
         Some(Kind::Result) => result(entry),
+        Some(Kind::Heard) => heard(entry, is_host),
         Some(Kind::Event) => event(entry, is_host),
         // Marks say nothing to the ledger; the rest has no business in it.
         Some(_) => Ok(Vec::new()),
@@ -300,54 +305,11 @@ fn ack(entry: &Entry) -> Result<Vec<Change>, Ignored> {
     }))])
 }
 
-fn result(entry: &Entry) -> Result<Vec<Change>, Ignored> {
-    let result: JobResult = decoded(entry)?;
-    from_host(entry, &result.host)?;
-    Ok(vec![Change::Observe(Box::new(sighting_of(
-        result,
-        entry.timestamp_ms,
-    )))])
-}
-
-/// What a result says of its host. `sent_at_ms` is when it was sent, by the host's clock.
-#[must_use]
-pub fn sighting_of(result: JobResult, sent_at_ms: Option<u64>) -> Sighting {
-    let data = match &result.data {
-        Value::Null => String::new(),
-        data => data.to_string(),
-    };
-    let data_bytes = data.len() as u64;
-    Sighting {
-        job: result.job,
-        host: result.host,
-        observation: Observation::Ended(result.outcome),
-        at_ms: sent_at_ms.unwrap_or(0).max(result.finished_at_ms),
-        reason: result
-            .reason
-            .map(|reason| (code_name(&reason.code), reason.message)),
-        answer: Some(Answer {
-            data: if data.len() > DATA_BYTES_MAX {
-                String::new()
-            } else {
-                data
-            },
-            data_bytes,
-            received_at_ms: result.received_at_ms,
-            started_at_ms: result.started_at_ms,
-            finished_at_ms: result.finished_at_ms,
-        }),
-    }
-}
-
-/// The name of a code on the wire and on the screen.
-pub fn code_name(code: &impl serde::Serialize) -> String {
-    match serde_json::to_value(code) {
-        Ok(Value::String(name)) => name,
-        _ => "other".to_owned(),
-    }
-}
-
 fn dead_letter(entry: &Entry) -> Result<Vec<Change>, Ignored> {
+    if entry.kind == Kind::Result.wire_name() && entry.death.is_some() {
+        // Worth as much as any other answer: only its controller is gone.
+        return result(entry);
+    }
     let letter = dead::letter_of(entry)?;
     let at_ms = entry.timestamp_ms.unwrap_or(0);
     Ok(letter

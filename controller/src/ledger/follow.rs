@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Ledger;
 use super::fold::Entry;
 use super::store::Stream;
-use super::sync::{SyncError, entry};
+use super::sync::{BATCH_BYTES, SyncError, entry};
 
 /// Messages in one transaction.
 const BATCH: usize = 512;
@@ -46,10 +46,14 @@ pub async fn follow(
     let mut batch: Vec<Entry> = Vec::with_capacity(BATCH);
     loop {
         let first = deliveries.recv().await.ok_or_else(down)?;
+        let mut bytes = first.body.len();
         batch.push(entry(first));
-        while batch.len() < BATCH {
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
             match timeout(LINGER, deliveries.recv()).await {
-                Ok(Some(next)) => batch.push(entry(next)),
+                Ok(Some(next)) => {
+                    bytes += next.body.len();
+                    batch.push(entry(next));
+                }
                 // What was read is worth keeping, also when there is no more.
                 Ok(None) | Err(_) => break,
             }

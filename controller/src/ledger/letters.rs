@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use muster_link::{Acker, Outgoing, Receipt, Session, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::id::{JobId, KeyId};
-use muster_proto::job::{DeadLetter, JobNote};
+use muster_proto::job::{DeadLetter, Heard, JobNote};
 use muster_proto::topology::{DEAD_LETTERS, EVENTS, LEDGER};
+use serde_bytes::ByteBuf;
 
+use super::fold::answer_of;
 use super::fold::dead::letter_of;
+use super::heard;
 use super::sync::{SyncError, entry};
 
 /// Letters that are taken over together: the notes of a fleet whose hosts were all away are few.
@@ -23,15 +26,29 @@ const BATCH: usize = 500;
 pub async fn take_over(session: &Session, reader: &KeyId) -> Result<(), SyncError> {
     loop {
         let mut jobs: BTreeMap<JobId, Vec<DeadLetter>> = BTreeMap::new();
+        let mut heard = Heard {
+            answers: Vec::new(),
+        };
         let mut ackers: Vec<Acker> = Vec::new();
         while ackers.len() < BATCH
             && let Some(incoming) = session.get(DEAD_LETTERS).await?
         {
             ackers.push(incoming.acker.clone());
+            let entry = entry(incoming);
+            if entry.kind == Kind::Result.wire_name() {
+                // An answer to a controller that died before it had told of it.
+                if answer_of(&entry).is_ok() {
+                    heard.answers.push(ByteBuf::from(entry.body));
+                }
+                continue;
+            }
             // What is no job's was told by the agent that refused it; here it only leaves the queue.
-            if let Ok(Some((job, letter))) = letter_of(&entry(incoming)) {
+            if let Ok(Some((job, letter))) = letter_of(&entry) {
                 jobs.entry(job).or_default().push(letter);
             }
+        }
+        if !heard.answers.is_empty() {
+            heard::publish(session, &heard).await?;
         }
         for (job, dead) in jobs {
             publish(session, reader, job, dead).await?;
@@ -72,6 +89,7 @@ async fn publish(
         expiration_ms: None,
         mandatory: false,
         transient: false,
+        reply_to: None,
         signature: None,
         body: envelope::encode(&note)?.into(),
     };

@@ -7,6 +7,7 @@
 mod error;
 pub mod fold;
 pub mod follow;
+pub mod heard;
 pub mod letters;
 pub mod presence;
 pub mod read;

@@ -32,6 +32,9 @@ const COVER_SLACK_MS: u64 = 3600 * 1000;
 /// Messages in one transaction: some 10 ms of work, so that programs that share the file don't wait for each other.
 const BATCH: usize = 512;
 
+/// Bytes of messages in one transaction, not counting the last: the answers of a fleet are one message.
+pub(super) const BATCH_BYTES: usize = 128 * 1024;
+
 /// Deliveries under way: two batches, so that the broker reads on while one is written.
 const PREFETCH: u16 = 1024;
 
@@ -179,13 +182,16 @@ async fn read_ledger(
     if let Some(position) = known {
         source.first(session, position).await?;
     }
+    let mut bytes = 0;
     loop {
         let (incoming, is_mark) = source.next().await?;
+        bytes += incoming.body.len();
         batch.push(entry(incoming));
-        if is_mark || batch.len() >= BATCH {
+        if is_mark || batch.len() >= BATCH || bytes >= BATCH_BYTES {
             let now_ms = stamp::now_ms();
             ledger.with(|store| store.apply(&batch, now_ms))?;
             batch.clear();
+            bytes = 0;
         }
         if is_mark {
             return Ok(());
@@ -314,6 +320,7 @@ impl Source {
             expiration_ms: None,
             mandatory: false,
             transient: false,
+            reply_to: None,
             signature: None,
             body: envelope::encode(&Mark {
                 reader: reader.to_string(),

@@ -304,6 +304,7 @@ fn repetition(incoming: &Incoming) -> Result<Option<Outgoing>, String> {
         expiration_ms: None,
         mandatory: false,
         transient: false,
+        reply_to: None,
         signature: None,
         body: Arc::from(body.map_err(|error| error.to_string())?),
     }))

@@ -181,6 +181,7 @@ impl Watch {
             expiration_ms: None,
             mandatory: false,
             transient: false,
+            reply_to: None,
             signature: None,
             body: envelope::encode(&event)?.into(),
         };

@@ -135,6 +135,11 @@ impl Acker {
         self.settle(|way_back, tag| way_back.ack(tag, false))
     }
 
+    /// The message is done with, and all that came before it on its consumer's channel. Returns as [`Acker::ack`] does.
+    pub async fn ack_up_to(&self) -> bool {
+        self.settle(|way_back, tag| way_back.ack(tag, true))
+    }
+
     /// The message is refused for good: the broker dead-letters it. Returns as [`Acker::ack`] does.
     pub async fn reject(&self) -> bool {
         self.settle(WayBack::reject)

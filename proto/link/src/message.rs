@@ -43,6 +43,8 @@ pub struct Outgoing {
     /// Whether the broker may lose it at a restart though messages of its kind are kept on disk. For a job that is sent
     /// again then: writing it for every queue costs the broker as much again as delivering it.
     pub transient: bool,
+    /// The exchange that a small answer may go to.
+    pub reply_to: Option<&'static str>,
     /// The key and the signature of a job.
     pub signature: Option<(KeyId, JobSignature)>,
     /// The body, shared where many messages have the same.
@@ -93,6 +95,8 @@ pub struct Incoming {
     pub redelivered: bool,
     /// Whether it is lost when the broker goes: its sender sends it again.
     pub transient: bool,
+    /// The exchange that a small answer may go to.
+    pub reply_to: Option<String>,
     /// Which key its signature claims.
     pub key_id: Option<String>,
     /// Its signature, as text.
@@ -128,6 +132,9 @@ impl Outgoing {
         if let Some(limit_ms) = self.expiration_ms {
             properties = properties.with_expiration(limit_ms.to_string().into());
         }
+        if let Some(exchange) = self.reply_to {
+            properties = properties.with_reply_to(exchange.into());
+        }
         if let Some((key, signature)) = &self.signature {
             let mut headers = FieldTable::default();
             headers.insert(
@@ -158,6 +165,7 @@ impl Incoming {
             timestamp_ms: properties
                 .timestamp()
                 .map(|seconds| seconds.saturating_mul(1000)),
+            reply_to: text(properties.reply_to()),
             key_id: header(HEADER_KEY).and_then(value_text),
             signature: header(HEADER_SIGNATURE).and_then(value_text),
             death: header(HEADER_DEATHS).and_then(latest_death),
@@ -235,6 +243,7 @@ mod tests {
             expiration_ms: Some(60_000),
             mandatory: true,
             transient: false,
+            reply_to: Some("muster.answers"),
             signature: Some(("ops@desk".parse().unwrap(), signer.sign(b"body"))),
             body: Arc::from(&b"body"[..]),
         };
@@ -252,6 +261,7 @@ mod tests {
         assert_eq!(got.correlation_id, out.correlation_id);
         assert_eq!(got.user_id.as_deref(), Some("ops"));
         assert_eq!(got.timestamp_ms, Some(1_700_000_000_000));
+        assert_eq!(got.reply_to.as_deref(), Some("muster.answers"));
         assert_eq!(got.key_id.as_deref(), Some("ops@desk"));
         assert_eq!(got.signature, Some(signer.sign(b"body").to_string()));
         assert_eq!(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
@@ -365,6 +366,19 @@ impl Session {
         let got = self.within(what, queue, got).await?;
         let (channel, shared) = (self.control.clone(), Arc::clone(&self.shared));
         Ok(got.map(|got| deliver::single(got.delivery, channel, shared)))
+    }
+
+    /// Deletes a queue, with what is in it; it is no error when there is none.
+    ///
+    /// # Errors
+    /// When the user may not, or another connection has it for itself.
+    pub async fn delete_queue(&self, queue: &str) -> Result<(), SetupError> {
+        let what = format!("delete the queue {queue}");
+        let name = short(queue, &what)?;
+        let options = QueueDeleteOptions::default();
+        let deleted = self.control.queue_delete(name, options);
+        self.within(what, queue, deleted).await?;
+        Ok(())
     }
 
     /// Waits until the session has ended, and says why.

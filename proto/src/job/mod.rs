@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use serde_json::Value;
 
 pub use self::account::{Account, HostRecord, Tally};
@@ -118,6 +119,15 @@ pub struct DeadLetter {
     pub host: HostId,
     /// Why, in the broker's word: `expired`, `maxlen`, `rejected`.
     pub reason: String,
+}
+
+/// Answers that came straight to a controller (`muster.heard/1`): small ones, to jobs that only read. The ledger has them
+/// from its word, so that a fleet's answers are one message there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Heard {
+    /// Results' exact bytes, of any jobs. The broker had checked for the controller whose they were.
+    #[schemars(with = "Vec<String>")]
+    pub answers: Vec<ByteBuf>,
 }
 
 /// An agent has a job that isn't done yet (`muster.ack/1`).
@@ -312,4 +322,5 @@ message! {
     Output = Output,
     Mark = Mark,
     Probe = Probe,
+    Heard = Heard,
 }

@@ -42,7 +42,7 @@ pub fn agent_permissions(host: &HostId) -> Permissions {
     };
     Permissions {
         configure: format!("^{own_queue}$"),
-        write: format!(r"^({own_queue}|muster\.(jobs|replies|events|metrics))$"),
+        write: format!(r"^({own_queue}|muster\.(jobs|replies|answers|events|metrics))$"),
         read: format!(r"^({own_queue}|muster\.jobs)$"),
         topics: vec![
             // It may write to its own queue, to prove to itself that the queue still reaches it.
@@ -63,8 +63,8 @@ pub fn agent_permissions(host: &HostId) -> Permissions {
 pub fn controller_permissions() -> Permissions {
     Permissions {
         configure: r"^muster\.(ctl|bridge)\.".to_owned(),
-        write: r"^muster\.((ctl|bridge)\..*|reactions|republish|jobs|events|metrics|json)$".to_owned(),
-        read: r"^muster\.((ctl|bridge)\..*|reactions|republish|lead|ledger|history|presence|jobs|replies|events|metrics|dead|json)$"
+        write: r"^muster\.((ctl|bridge)\..*|reactions|republish|jobs|answers|events|metrics|json)$".to_owned(),
+        read: r"^muster\.((ctl|bridge)\..*|reactions|republish|lead|ledger|history|presence|jobs|replies|answers|events|metrics|dead|json)$"
             .to_owned(),
         topics: Vec::new(),
     }

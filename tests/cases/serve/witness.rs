@@ -53,6 +53,7 @@ impl Witness {
             expiration_ms: None,
             mandatory: false,
             transient: false,
+            reply_to: None,
             signature: None,
             body: envelope::encode(&metrics)?.into(),
         };

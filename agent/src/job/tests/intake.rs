@@ -138,6 +138,21 @@ async fn an_answer_to_a_transient_read_goes_ahead_of_its_acknowledgement_and_aga
     // The connection broke before the broker had either: the same answer, and nothing is read again.
     rig.deliver_transient(&request(1, "ping", ""), "b").await;
     rig.until("ack b", 1).await;
+    // Both straight to whoever waits.
+    let way = |message: &OutMessage| (message.exchange, message.routing_key.clone());
+    let ways: Vec<_> = rig
+        .broker
+        .messages
+        .lock()
+        .unwrap()
+        .iter()
+        .map(way)
+        .collect();
+    let straight = (
+        "muster.answers",
+        format!("result.{}", request(1, "ping", "").id),
+    );
+    assert_eq!(ways, [straight.clone(), straight]);
     let sent = rig.broker.of::<JobResult>();
     assert_eq!(sent.len(), 2);
     assert_eq!(sent[0].0, sent[1].0, "one message id");
@@ -188,7 +203,13 @@ async fn answers_are_kept_within_a_bound_and_a_large_one_is_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let rig = rig(dir.path());
     let mut replies = Replies::new(Arc::new(rig.broker.clone()), Arc::default());
-    let slot = || AckSlot::new(Arc::new(Tag(rig.broker.log.clone(), "it".to_owned())), true);
+    let slot = || {
+        AckSlot::new(
+            Arc::new(Tag(rig.broker.log.clone(), "it".to_owned())),
+            true,
+            false,
+        )
+    };
     for number in 0..70 {
         replies.send(Some(request(number, "ping", "").id), answer(4000), slot());
     }
@@ -236,7 +257,11 @@ async fn a_delivery_that_comes_while_its_answer_is_on_the_way_gets_it_too() {
     let job = request(1, "ping", "").id;
     let tag = |name: &str| Arc::new(Tag(rig.broker.log.clone(), name.to_owned()));
     let mut replies = Replies::new(Arc::new(rig.broker.clone()), Arc::default());
-    replies.send(Some(job), answer(100), AckSlot::new(tag("old"), false));
+    replies.send(
+        Some(job),
+        answer(100),
+        AckSlot::new(tag("old"), false, false),
+    );
     rig.until("ack old", 1).await;
     // A later session's, which knows nothing of what the one before it was given.
     replies.slot(job).unwrap().replace(tag("new"));

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use muster_proto::definitions::{broker_definitions, vhost_definitions};
-use muster_proto::topology::REACTIONS;
+use muster_proto::topology::{ExchangeKind, REACTIONS, exchange_kind};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::topology::{Part, State, survey};
+use super::users::renew;
 use crate::admin::Admin;
 use crate::cmd::Run;
 use crate::context::Context;
@@ -63,6 +64,12 @@ impl Run for Init {
             done: vhost_done,
         }];
         done.extend(before.into_iter().map(Done::from));
+        // After what the rights are for.
+        done.extend(renew(&admin).await?.into_iter().map(|name| Done {
+            kind: "rights",
+            name,
+            done: "updated",
+        }));
         context.show_list(&done, |style| table(&done, style))?;
         let changed = done.iter().filter(|done| done.done != UNCHANGED).count();
         context.note(&match changed {
@@ -158,6 +165,7 @@ fn refuse_contradictions(parts: &[Part]) -> Result<()> {
 
 fn wanted<'a>(kind: &'a str, name: &str) -> &'a str {
     match kind {
+        "exchange" if exchange_kind(name) == ExchangeKind::Direct => "durable direct exchange",
         "exchange" => "durable topic exchange",
         "queue" if name == REACTIONS => "quorum queue with a single active consumer",
         "queue" => "classic queue",

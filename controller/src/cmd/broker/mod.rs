@@ -63,6 +63,7 @@ impl HostEvent<'_> {
             expiration_ms: None,
             mandatory: true,
             transient: false,
+            reply_to: None,
             signature: None,
             body: envelope::encode(&event)?.into(),
         };

@@ -76,6 +76,7 @@ fn compare(wanted: &Value, there: &There) -> Vec<Part> {
     };
     let mut parts = Vec::new();
     for exchange in of("exchanges") {
+        let wanted = text(&exchange, "type");
         parts.push(named("exchange", &exchange, &there.exchanges, |found| {
             let is = (
                 text(found, "type"),
@@ -84,7 +85,7 @@ fn compare(wanted: &Value, there: &There) -> Vec<Part> {
                     .and_then(Value::as_bool)
                     .unwrap_or_default(),
             );
-            if is == ("topic", true) {
+            if is == (wanted, true) {
                 State::Same
             } else {
                 State::Wrong(kind_of_exchange(is))

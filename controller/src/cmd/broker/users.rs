@@ -3,7 +3,7 @@
 
 use anyhow::{Result, anyhow};
 use muster_proto::signing::to_hex;
-use muster_proto::topology::Permissions;
+use muster_proto::topology::{Permissions, agent_permissions, controller_permissions};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -114,6 +114,45 @@ pub(super) async fn put(
     Ok(())
 }
 
+/// Gives the agents and operators of the vhost the rights that this version gives. The names of those that lacked some.
+///
+/// # Errors
+/// When the API refuses.
+pub(super) async fn renew(admin: &Admin) -> Result<Vec<String>> {
+    let grants = admin.get(&["vhosts", admin.vhost(), "permissions"]).await?;
+    let mut renewed = Vec::new();
+    for grant in grants
+        .as_ref()
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let Some((name, wanted)) = outdated(grant) else {
+            continue;
+        };
+        let body =
+            json!({ "configure": wanted.configure, "write": wanted.write, "read": wanted.read });
+        admin
+            .put(&["permissions", admin.vhost(), name], &body)
+            .await?;
+        renewed.push(name.to_owned());
+    }
+    Ok(renewed)
+}
+
+/// The user of a grant that an earlier version gave, and what it is to be.
+fn outdated(grant: &Value) -> Option<(&str, Permissions)> {
+    let text = |key| grant.get(key).and_then(Value::as_str);
+    let (name, configure) = (text("user")?, text("configure")?);
+    let of_agent = name.parse().ok().map(|host| agent_permissions(&host));
+    let wanted = [of_agent, Some(controller_permissions())]
+        .into_iter()
+        .flatten()
+        .find(|wanted| wanted.configure == configure)?;
+    let same = text("write")? == wanted.write && text("read")? == wanted.read;
+    (!same).then_some((name, wanted))
+}
+
 #[cfg(test)]
 mod tests {
     use muster_proto::topology::{agent_permissions, controller_permissions};
@@ -152,6 +191,30 @@ mod tests {
                 want,
                 "{tags} {granted}"
             );
+        }
+    }
+
+    #[test]
+    fn rights_of_an_earlier_version_are_renewed_and_those_of_others_left_alone() {
+        let Ok(host) = "lb1".parse() else {
+            return assert_eq!("lb1", "a host name");
+        };
+        let (agent, controller) = (agent_permissions(&host), controller_permissions());
+        let grant = |user: &str, of: &Permissions, write: &str| json!({ "user": user, "configure": of.configure, "write": write, "read": of.read });
+        let old = r"^(muster\.agent\.lb1|muster\.(jobs|replies|events|metrics))$";
+        for (grant, want) in [
+            (grant("lb1", &agent, old), Some(&agent)),
+            (grant("lb1", &agent, &agent.write), None),
+            (grant("lb2", &agent, old), None),
+            (grant("ops", &controller, "^muster"), Some(&controller)),
+            (grant("ops", &controller, &controller.write), None),
+            (
+                json!({ "user": "admin", "configure": ".*", "write": ".*", "read": ".*" }),
+                None,
+            ),
+        ] {
+            let found = outdated(&grant).map(|(_, wanted)| wanted.write);
+            assert_eq!(found.as_ref(), want.map(|want| &want.write), "{grant}");
         }
     }
 

@@ -13,7 +13,6 @@ use super::Live;
 use super::send::flight;
 use crate::dispatch::account::{Reply, Waiting, observation_of};
 use crate::dispatch::desk::connect;
-use crate::dispatch::replies::Replies;
 use crate::exit::Exit;
 use crate::ledger::standing::Standing;
 
@@ -81,7 +80,8 @@ impl Live<'_, '_> {
 
     async fn restore(&mut self) -> Result<()> {
         let job = self.signed.request.id;
-        *self.replies = Replies::open(&self.desk.session, self.desk.issuer(), job).await?;
+        let (session, issuer) = (&self.desk.session, self.desk.issuer());
+        self.replies.move_to(session, issuer, job).await?;
         self.desk.catch_up().await?;
         self.learn_from_ledger()?;
         for (to, outgoing) in &self.unconfirmed {

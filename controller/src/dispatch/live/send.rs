@@ -10,7 +10,7 @@ use muster_proto::action::{self, Effect};
 use muster_proto::envelope::Kind;
 use muster_proto::id::HostId;
 use muster_proto::job::Observation;
-use muster_proto::topology::{ALL_KEY, JOBS, host_key};
+use muster_proto::topology::{ALL_KEY, ANSWERS, JOBS, host_key};
 
 use super::{Live, To};
 use crate::dispatch::order::ms;
@@ -57,6 +57,7 @@ impl Live<'_, '_> {
             expiration_ms: Some(limit_ms),
             mandatory: true,
             transient: self.is_transient(),
+            reply_to: self.is_transient().then_some(ANSWERS),
             signature: Some(self.signed.signature.clone()),
             body: Arc::clone(&self.signed.body),
         };

@@ -2,8 +2,9 @@
 
 use muster_proto::envelope::encode;
 use muster_proto::event::Severity;
-use muster_proto::job::{Outcome, Reason, ReasonCode};
-use muster_proto::topology::{EVENTS, REPLIES};
+use muster_proto::job::{Heard, JobResult, Outcome, Reason, ReasonCode};
+use muster_proto::topology::{ANSWERS, EVENTS, REPLIES};
+use serde_bytes::ByteBuf;
 
 use super::*;
 
@@ -183,6 +184,35 @@ fn what_does_not_decode_is_ignored_and_what_is_not_for_the_ledger_says_nothing()
         Err(Ignored::Undecodable),
         "a dead letter has died somewhere"
     );
+}
+
+#[test]
+fn what_a_controller_has_heard_are_the_hosts_answers() {
+    let body = |name: &str| ByteBuf::from(encode(&result_of(name)).unwrap());
+    let heard = Heard {
+        answers: vec![body("lb1"), ByteBuf::from(b"garbage".to_vec()), body("lb2")],
+    };
+    let changes = folded(&entry(&heard, ANSWERS, "op")).unwrap();
+    let sightings = ["lb1", "lb2"].map(|name| {
+        let sighting = sighting_of(result_of(name), None);
+        assert_eq!(sighting.at_ms, 12, "when the host was done");
+        Change::Observe(Box::new(sighting))
+    });
+    assert_eq!(changes, sightings);
+    let of_host = entry(&heard, ANSWERS, "lb1");
+    assert_eq!(folded(&of_host), Err(Ignored::Impostor));
+}
+
+#[test]
+fn an_answer_that_its_controller_left_behind_is_one_of_its_host() {
+    let dead = |user: &str| Entry {
+        death: Some(("muster.ctl.op.x.answers".into(), "expired".into())),
+        ..entry(&result_of("lb1"), DEAD, user)
+    };
+    let alive = folded(&entry(&result_of("lb1"), REPLIES, "lb1"));
+    assert!(alive.is_ok());
+    assert_eq!(folded(&dead("lb1")), alive);
+    assert_eq!(folded(&dead("lb2")), Err(Ignored::Impostor));
 }
 
 #[test]

@@ -397,6 +397,7 @@ pub(crate) async fn publish(session: &Session, (message_id, event): Told) -> Res
         expiration_ms: None,
         mandatory: false,
         transient: false,
+        reply_to: None,
         signature: None,
         body: envelope::encode(&event)?.into(),
     };

@@ -220,6 +220,7 @@ impl Dispatcher {
             expiration_ms: None,
             mandatory: false,
             transient: false,
+            reply_to: None,
             signature: None,
             body: envelope::encode(message)?.into(),
         };
@@ -254,6 +255,7 @@ async fn send_to(
             expiration_ms: Some(limit_ms),
             mandatory: true,
             transient: false,
+            reply_to: None,
             signature: Some(signed.signature.clone()),
             body: Arc::clone(&signed.body),
         };
