@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use reqwest::{Certificate, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tokio::time::sleep;
 
 pub use self::error::AdminError;
 use crate::config::Config;
@@ -19,6 +20,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Limit of one request; declaring on a loaded broker takes seconds.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a question is asked again that the API fails to answer, and when.
+const READ_AGAIN: u32 = 2;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// A user's access to the management API of one broker, for one vhost.
 #[derive(Debug)]
@@ -99,6 +104,13 @@ impl Admin {
     /// # Errors
     /// When the API does not answer, refuses, or does not speak JSON.
     pub async fn get(&self, path: &[&str]) -> Result<Option<Value>, AdminError> {
+        // A list is answered with 500 where something in it goes at that moment.
+        for _ in 0..READ_AGAIN {
+            match self.call(Method::GET, path, "", None).await {
+                Err(AdminError::Refused { status: 500, .. }) => sleep(READ_AGAIN_AFTER).await,
+                answered => return answered,
+            }
+        }
         self.call(Method::GET, path, "", None).await
     }
 

@@ -12,6 +12,11 @@ impl Samples {
         Self(values)
     }
 
+    /// These and others of the same figure.
+    pub(crate) fn and(&self, others: &Self) -> Self {
+        Self::new(self.0.iter().chain(&others.0).copied().collect())
+    }
+
     /// The value that a share `at` (0 to 1) of all are below; NaN without samples.
     pub(crate) fn quantile(&self, at: f64) -> f64 {
         let last = self.0.len().saturating_sub(1);

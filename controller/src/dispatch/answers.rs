@@ -120,7 +120,10 @@ impl Answers {
     pub(super) async fn tell(&mut self, session: &Session) {
         self.tell_at = None;
         while !self.untold.is_empty() {
-            let (count, heard) = self.message();
+            let count = together(self.untold.iter().map(|untold| untold.body.len()));
+            let bodies = self.untold.iter().take(count);
+            let answers = bodies.map(|untold| untold.body.clone()).collect();
+            let heard = Heard { answers };
             if let Err(error) = heard::publish(session, &heard).await {
                 tracing::info!(%error, "the ledger was not told of answers");
                 self.tell_at = Some(Instant::now() + TELL_AFTER);
@@ -132,24 +135,6 @@ impl Answers {
             }
             self.untold_bytes = self.untold.iter().map(|untold| untold.body.len()).sum();
         }
-    }
-
-    /// What fits one message.
-    fn message(&self) -> (usize, Heard) {
-        let mut bytes = 0;
-        let fits = |untold: &&Untold| {
-            let first = bytes == 0;
-            bytes += untold.body.len();
-            first || bytes <= TOLD_BYTES_MAX
-        };
-        let answers: Vec<ByteBuf> = self
-            .untold
-            .iter()
-            .take(TOLD_MAX)
-            .take_while(fits)
-            .map(|untold| untold.body.clone())
-            .collect();
-        (answers.len(), Heard { answers })
     }
 
     /// Takes over what another connection's queue has given out and the ledger does not know yet. The broker has it, too,
@@ -178,5 +163,41 @@ fn binding(job: JobId) -> Binding {
     Binding {
         exchange: ANSWERS.to_owned(),
         key: answer_key(job),
+    }
+}
+
+/// How many of the first answers, of these sizes, go into one message: at least one.
+fn together(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    sizes
+        .take(TOLD_MAX)
+        .take_while(|size| {
+            let first = bytes == 0;
+            bytes += size;
+            first || bytes <= TOLD_BYTES_MAX
+        })
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_to_the_ledger_is_bounded_by_answers_and_by_bytes() {
+        for (sizes, want) in [
+            (vec![100; 3], 3),
+            (vec![100; 3000], TOLD_MAX),
+            (vec![4096; 1000], TOLD_BYTES_MAX / 4096),
+            (vec![2 * TOLD_BYTES_MAX, 1], 1),
+            (vec![1, 2 * TOLD_BYTES_MAX], 1),
+        ] {
+            assert_eq!(
+                together(sizes.iter().copied()),
+                want,
+                "{} sizes",
+                sizes.len()
+            );
+        }
     }
 }
