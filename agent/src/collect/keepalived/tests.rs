@@ -2,9 +2,11 @@
 //! `/tmp` of its processes. No signal is sent: what happens on one is tried with a real keepalived.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use muster_proto::snapshot::keepalived::VrrpState;
 
@@ -17,12 +19,15 @@ const STATS: &str = include_str!("../../../fixtures/keepalived/2.2.7/keepalived.
 
 struct Host {
     directory: tempfile::TempDir,
+    /// Files that were written.
+    writes: Cell<u32>,
 }
 
 impl Host {
     fn new() -> Self {
         let host = Self {
             directory: tempfile::tempdir().unwrap(),
+            writes: Cell::new(0),
         };
         host.write("proc/stat", "cpu 1 2 3\nbtime 1795000000\n");
         host.write("run/empty", "");
@@ -37,6 +42,11 @@ impl Host {
     fn write(&self, name: &str, text: &str) {
         fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
         fs::write(self.path(name), text).unwrap();
+        // The clock of files stands still for milliseconds: what is written later must be later by it, too.
+        self.writes.set(self.writes.get() + 1);
+        let later = SystemTime::now() + Duration::from_millis(10) * self.writes.get();
+        let file = fs::File::options().write(true).open(self.path(name));
+        file.unwrap().set_modified(later).unwrap();
     }
 
     /// A process; `command` is its command line with blanks.
