@@ -3,7 +3,7 @@
 
 use crate::envelope::Kind;
 use crate::topology::{
-    ANSWERS, DEAD, EVENTS, HISTORY, JOBS, JSON, LEDGER, METRICS, PRESENCE, REPLIES,
+    ANSWERS, DEAD, EVENTS, HEARD, HISTORY, JOBS, JSON, LEDGER, METRICS, PRESENCE, REPLIES,
 };
 
 /// A kind of message, in a few words.
@@ -192,7 +192,7 @@ pub static CHANNELS: &[Channel] = &[
         "Output of jobs that run."),
     on("answers", ANSWERS, "result.{job}", &[JOB], &[Kind::Result],
         "Small answers to jobs that only read, to the controller that waits for them; otherwise they come by results."),
-    on("heard", ANSWERS, "heard", &[], &[Kind::Heard],
+    on("heard", HEARD, "heard", &[], &[Kind::Heard],
         "Answers that came straight to a controller, for the ledger."),
     on("dead", DEAD, "{key}", &[KEY], &[Kind::Job, Kind::Probe, Kind::Result],
         "What a queue has let go: jobs past their time, refused, or too many; answers that their controller left behind."),

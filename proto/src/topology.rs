@@ -14,6 +14,7 @@ pub use self::permissions::{
 pub use self::policies::{
     AGENT_QUEUE_EXPIRES_MS, AGENT_QUEUE_LENGTH_MAX, ANSWERS_QUEUE_EXPIRES_MS, ANSWERS_TTL_MS,
     DEAD_LETTERS_MAX, POLICIES, PolicyFor, PolicySpec, PolicyValue, SUBSCRIBER_QUEUE_EXPIRES_MS,
+    answers_come_in_time,
 };
 pub use self::route::{StreamSet, topic_matches};
 use crate::id::{HostId, JobId};
@@ -24,6 +25,8 @@ pub const JOBS: &str = "muster.jobs";
 pub const REPLIES: &str = "muster.replies";
 /// Small answers to jobs that only read, straight to whoever waits for them; what nobody waits for goes on to [`REPLIES`].
 pub const ANSWERS: &str = "muster.answers";
+/// What controllers have heard by [`ANSWERS`], for the ledger. Agents can't write to it: it is taken as their word.
+pub const HEARD: &str = "muster.heard";
 /// Events of agents and controllers.
 pub const EVENTS: &str = "muster.events";
 /// Snapshots and presence: the newest wins.
@@ -67,7 +70,7 @@ pub const SUBSCRIBER_QUEUE_PREFIX: &str = "sub.";
 /// End of the name of a controller's queue for answers from [`ANSWERS`], which the ledger does not know yet.
 pub const ANSWERS_QUEUE_SUFFIX: &str = ".answers";
 
-/// Routing key on [`ANSWERS`] of what a controller has heard, for the ledger.
+/// Routing key of everything on [`HEARD`].
 pub const HEARD_KEY: &str = "heard";
 
 /// Routing key of a job for every host.
@@ -126,7 +129,12 @@ pub static EXCHANGES: &[ExchangeSpec] = &[
     ExchangeSpec {
         name: ANSWERS,
         kind: ExchangeKind::Direct,
-        summary: "small answers to reads, `result.<job>` from agents; `heard` from controllers",
+        summary: "small answers to reads, `result.<job>` from agents",
+    },
+    ExchangeSpec {
+        name: HEARD,
+        kind: ExchangeKind::Direct,
+        summary: "those answers for the ledger, `heard` from controllers",
     },
     ExchangeSpec {
         name: EVENTS,
@@ -227,7 +235,7 @@ pub static STREAMS: &[StreamSpec] = &[
             (EVENTS, "host.#"),
             (REPLIES, "ack.#"),
             (REPLIES, "result.#"),
-            (ANSWERS, HEARD_KEY),
+            (HEARD, HEARD_KEY),
             (DEAD, "#"),
         ],
         age_max: "30D",

@@ -128,13 +128,15 @@ impl Replies {
         self.kept.iter().any(|(kept, _)| *kept == job)
     }
 
-    /// Sends the answer that is kept of `job` once more, for a delivery that came again; `false` where there is none.
-    pub(super) fn send_again(&mut self, job: JobId, slot: AckSlot) -> bool {
+    /// Sends the answer that is kept of `job` once more, for a delivery that came again; `false` where there is none. It
+    /// goes the long way, by which it arrives also where this host may not take the short one.
+    pub(super) fn send_again(&mut self, job: JobId, mut slot: AckSlot) -> bool {
         let kept = self.kept.iter().find(|(kept, _)| *kept == job);
         let Some(message) = kept.map(|(_, message)| message.clone()) else {
             return false;
         };
         JobCounters::count(&self.counters.resent);
+        slot.direct = false;
         self.send(Some(job), message, slot);
         true
     }

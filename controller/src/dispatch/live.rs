@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use muster_link::{Outgoing, stamp};
 use muster_proto::id::{HostId, JobId, KeyId};
 use muster_proto::job::{HostState, JobNote, JobRequest, Output};
@@ -204,7 +204,7 @@ impl Live<'_, '_> {
                     },
                 },
                 Some((to, outcome)) = self.flights.next() => self.landed(to, outcome)?,
-                () = alarm => self.time_is_up().await?,
+                () = alarm => self.time_is_up(onlooker).await?,
                 _ = &mut interrupt => return Ok(true),
             }
         }
@@ -309,14 +309,15 @@ impl Live<'_, '_> {
         }
     }
 
-    async fn time_is_up(&mut self) -> Result<()> {
-        if self
-            .replies
-            .tell_at()
-            .is_some_and(|at| at <= Instant::now())
-        {
-            self.replies.tell(&self.desk.session).await;
+    /// Hears what is there already.
+    fn hear_all(&mut self, onlooker: &mut dyn Onlooker) {
+        while let Some(Some(said)) = self.replies.next().now_or_never() {
+            self.heard(said, onlooker);
         }
+    }
+
+    async fn time_is_up(&mut self, onlooker: &mut dyn Onlooker) -> Result<()> {
+        self.hear_all(onlooker);
         let due = |live: &Self| {
             if live.order.no_wait {
                 Vec::new()
@@ -329,8 +330,14 @@ impl Live<'_, '_> {
             if self.desk.catch_up().await.is_ok() {
                 self.learn_from_ledger()?;
             }
+            self.hear_all(onlooker);
             let overdue = due(self);
             self.give_up(&overdue);
+        }
+        // Last, since it may take its time.
+        let tell_at = self.replies.tell_at();
+        if tell_at.is_some_and(|at| at <= Instant::now()) {
+            self.replies.tell(&self.desk.session).await;
         }
         self.deadline = self.waiting.next_deadline();
         Ok(())
@@ -367,6 +374,9 @@ impl Live<'_, '_> {
         let told = self.replies.tell(&session);
         let noted = async { silent || publish_note(self.desk, &note).await };
         let ((), noted) = tokio::join!(told, noted);
+        if self.replies.tell_at().is_some() && session.has_ended() && !self.lost {
+            self.tell_elsewhere().await;
+        }
         if !noted || self.replies.tell_at().is_some() {
             self.desk.context.note(
                 "the ledger was not told that this wait is over; it will find out by the time",

@@ -3,7 +3,7 @@
 use muster_link::{Outgoing, Receipt, Session, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::job::Heard;
-use muster_proto::topology::{ANSWERS, HEARD_KEY, LEDGER};
+use muster_proto::topology::{HEARD, HEARD_KEY, LEDGER};
 
 use super::sync::SyncError;
 
@@ -13,7 +13,7 @@ use super::sync::SyncError;
 /// When it is not confirmed.
 pub async fn publish(session: &Session, heard: &Heard) -> Result<(), SyncError> {
     let outgoing = Outgoing {
-        exchange: ANSWERS,
+        exchange: HEARD,
         routing_key: HEARD_KEY.to_owned(),
         kind: Kind::Heard,
         message_id: stamp::new_message_id(),

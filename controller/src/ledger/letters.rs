@@ -19,6 +19,9 @@ use super::sync::{SyncError, entry};
 /// Letters that are taken over together: the notes of a fleet whose hosts were all away are few.
 const BATCH: usize = 500;
 
+/// Their bytes, not counting the last: what a host sends itself and refuses lies among them, and may be a megabyte.
+const BATCH_BYTES: usize = 1024 * 1024;
+
 /// Moves every dead letter that waits.
 ///
 /// # Errors
@@ -30,11 +33,14 @@ pub async fn take_over(session: &Session, reader: &KeyId) -> Result<(), SyncErro
             answers: Vec::new(),
         };
         let mut ackers: Vec<Acker> = Vec::new();
+        let mut bytes = 0;
         while ackers.len() < BATCH
+            && bytes < BATCH_BYTES
             && let Some(incoming) = session.get(DEAD_LETTERS).await?
         {
             ackers.push(incoming.acker.clone());
             let entry = entry(incoming);
+            bytes += entry.body.len();
             if entry.kind == Kind::Result.wire_name() {
                 // An answer to a controller that died before it had told of it.
                 if answer_of(&entry).is_ok() {
@@ -56,7 +62,7 @@ pub async fn take_over(session: &Session, reader: &KeyId) -> Result<(), SyncErro
         for acker in &ackers {
             acker.ack().await;
         }
-        if ackers.len() < BATCH {
+        if ackers.len() < BATCH && bytes < BATCH_BYTES {
             return Ok(());
         }
     }

@@ -20,8 +20,9 @@ use super::write::{apply_entry, make_tables, prune};
 /// The file's name in its directory.
 pub const FILE_NAME: &str = "ledger.sqlite";
 
-/// The layout of the tables. An older file is a cache of an older layout: its tables are dropped and built anew.
-const SCHEMA_VERSION: i64 = 1;
+/// The layout of the tables, and what was understood of the stream: before 2 no `muster.heard`. An older file is a cache:
+/// its tables are dropped and built anew.
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long to wait for another program's transaction, which is a batch and so far shorter.
 const BUSY: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -38,6 +38,8 @@ pub struct Session {
     pub(crate) user: ShortString,
     /// Whether the control channel has a consumer already; a second one needs a channel of its own.
     control_consumes: AtomicBool,
+    /// Of messages that are asked for one by one: on a consumer's channel one ack may mean all before it.
+    gets: OnceCell<Channel>,
     publishes: mpsc::Sender<Request>,
     confirm_timeout: Duration,
     setup_timeout: Duration,
@@ -156,6 +158,7 @@ impl Session {
             control,
             user,
             control_consumes: AtomicBool::new(false),
+            gets: OnceCell::new(),
             publishes,
             confirm_timeout: config.confirm_timeout,
             setup_timeout: config.connect_timeout,
@@ -362,9 +365,16 @@ impl Session {
     pub async fn get(&self, queue: &str) -> Result<Option<Incoming>, SetupError> {
         let what = format!("take a message out of the queue {queue}");
         let name = short(queue, &what)?;
-        let got = self.control.basic_get(name, BasicGetOptions::default());
-        let got = self.within(what, queue, got).await?;
-        let (channel, shared) = (self.control.clone(), Arc::clone(&self.shared));
+        let got = async {
+            let opened = self
+                .gets
+                .get_or_try_init(|| self.connection.create_channel());
+            let channel = opened.await?;
+            let got = channel.basic_get(name, BasicGetOptions::default()).await?;
+            Ok((channel.clone(), got))
+        };
+        let (channel, got) = self.within(what, queue, got).await?;
+        let shared = Arc::clone(&self.shared);
         Ok(got.map(|got| deliver::single(got.delivery, channel, shared)))
     }
 

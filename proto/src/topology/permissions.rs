@@ -63,7 +63,7 @@ pub fn agent_permissions(host: &HostId) -> Permissions {
 pub fn controller_permissions() -> Permissions {
     Permissions {
         configure: r"^muster\.(ctl|bridge)\.".to_owned(),
-        write: r"^muster\.((ctl|bridge)\..*|reactions|republish|jobs|answers|events|metrics|json)$".to_owned(),
+        write: r"^muster\.((ctl|bridge)\..*|reactions|republish|jobs|heard|events|metrics|json)$".to_owned(),
         read: r"^muster\.((ctl|bridge)\..*|reactions|republish|lead|ledger|history|presence|jobs|replies|answers|events|metrics|dead|json)$"
             .to_owned(),
         topics: Vec::new(),

@@ -50,8 +50,16 @@ pub const SUBSCRIBER_QUEUE_EXPIRES_MS: u64 = 14 * 24 * 3600 * 1000;
 /// An answer that its controller has not taken within this is dead-lettered: one that is there takes it at once.
 pub const ANSWERS_TTL_MS: u64 = 30 * 1000;
 
-/// A queue for answers that nobody has used for this long is deleted: well past [`ANSWERS_TTL_MS`].
-pub const ANSWERS_QUEUE_EXPIRES_MS: u64 = 5 * 60 * 1000;
+/// A queue for answers that nobody has used for this long is deleted, with what is in it: no answer may come so late, see
+/// [`answers_come_in_time`].
+pub const ANSWERS_QUEUE_EXPIRES_MS: u64 = 15 * 60 * 1000;
+
+/// Whether the answers to a job, if its controller dies, are all dead-lettered before the queue goes that they wait in.
+#[must_use]
+pub const fn answers_come_in_time(deliver_within_ms: u64, run_limit_ms: u64) -> bool {
+    let last_ms = deliver_within_ms.saturating_add(run_limit_ms);
+    last_ms.saturating_add(2 * ANSWERS_TTL_MS) < ANSWERS_QUEUE_EXPIRES_MS
+}
 
 /// Every policy but the streams', which follow from [`STREAMS`].
 pub static POLICIES: &[PolicySpec] = &[

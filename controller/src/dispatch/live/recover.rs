@@ -78,6 +78,24 @@ impl Live<'_, '_> {
         !held && all_overdue && (sent || expired)
     }
 
+    /// Tells the ledger on a new connection what it was not told on the one that is lost: nobody else has it.
+    pub(super) async fn tell_elsewhere(&mut self) {
+        let (job, began) = (self.signed.request.id, Instant::now());
+        let mut pause = Duration::from_millis(250);
+        while self.replies.tell_at().is_some() && began.elapsed() < RESEND_FOR {
+            sleep(random_below(pause)).await;
+            pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
+            let Ok(session) = connect(self.desk.context).await else {
+                continue;
+            };
+            self.desk.session = session.into();
+            let (session, issuer) = (&self.desk.session, self.desk.issuer());
+            if self.replies.move_to(session, issuer, job).await.is_ok() {
+                self.replies.tell(session).await;
+            }
+        }
+    }
+
     async fn restore(&mut self) -> Result<()> {
         let job = self.signed.request.id;
         let (session, issuer) = (&self.desk.session, self.desk.issuer());
@@ -89,11 +107,18 @@ impl Live<'_, '_> {
                 .push(flight(&self.desk.session, to.clone(), outgoing.clone()));
         }
         if self.is_transient() {
+            // Also one that has taken it: its answer may have gone to the queue of the connection that is lost.
+            let silent = |state| {
+                matches!(
+                    state,
+                    HostState::Pending | HostState::Acked | HostState::Running
+                )
+            };
             let silent: Vec<HostId> = self
                 .waiting
                 .account()
                 .hosts()
-                .filter(|(_, record)| record.state == HostState::Pending)
+                .filter(|(_, record)| silent(record.state))
                 .map(|(host, _)| host.clone())
                 .collect();
             self.send_to(&silent);

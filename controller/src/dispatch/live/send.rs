@@ -10,7 +10,7 @@ use muster_proto::action::{self, Effect};
 use muster_proto::envelope::Kind;
 use muster_proto::id::HostId;
 use muster_proto::job::Observation;
-use muster_proto::topology::{ALL_KEY, ANSWERS, JOBS, host_key};
+use muster_proto::topology::{ALL_KEY, ANSWERS, JOBS, answers_come_in_time, host_key};
 
 use super::{Live, To};
 use crate::dispatch::order::ms;
@@ -57,7 +57,7 @@ impl Live<'_, '_> {
             expiration_ms: Some(limit_ms),
             mandatory: true,
             transient: self.is_transient(),
-            reply_to: self.is_transient().then_some(ANSWERS),
+            reply_to: self.is_answered_directly().then_some(ANSWERS),
             signature: Some(self.signed.signature.clone()),
             body: Arc::clone(&self.signed.body),
         };
@@ -79,6 +79,12 @@ impl Live<'_, '_> {
         let reads = action::find(&self.signed.request.action)
             .is_some_and(|spec| spec.effect == Effect::Read);
         reads && self.order.resolved.away.is_empty() && !self.order.no_wait
+    }
+
+    fn is_answered_directly(&self) -> bool {
+        let request = &self.signed.request;
+        let deliver_within_ms = request.deliver_by_ms.saturating_sub(request.issued_at_ms);
+        self.is_transient() && answers_come_in_time(deliver_within_ms, request.run_limit_ms)
     }
 
     pub(super) fn landed(&mut self, to: To, outcome: Result<Receipt, PublishError>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use muster_proto::envelope::{self, Kind};
 use muster_proto::job::{Heard, JobResult, Observation};
+use muster_proto::topology::HEARD;
 use serde_json::Value;
 
 use super::{
@@ -21,6 +22,10 @@ pub fn answer_of(entry: &Entry) -> Result<JobResult, Ignored> {
 /// Answers that a controller has heard. That they are their hosts' own it has seen when they came.
 pub(super) fn heard(entry: &Entry, is_host: &dyn Fn(&str) -> bool) -> Result<Vec<Change>, Ignored> {
     controller(entry, is_host)?;
+    // Agents can't write to that exchange, also those that nobody has heard of yet.
+    if entry.exchange != HEARD {
+        return Err(Ignored::Impostor);
+    }
     let heard: Heard = decoded(entry)?;
     let answers = heard.answers.iter();
     let results = answers.filter_map(|body| envelope::decode(Kind::Result.wire_name(), body).ok());

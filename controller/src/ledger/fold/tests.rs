@@ -3,7 +3,7 @@
 use muster_proto::envelope::encode;
 use muster_proto::event::Severity;
 use muster_proto::job::{Heard, JobResult, Outcome, Reason, ReasonCode};
-use muster_proto::topology::{ANSWERS, EVENTS, REPLIES};
+use muster_proto::topology::{ANSWERS, EVENTS, HEARD, REPLIES};
 use serde_bytes::ByteBuf;
 
 use super::*;
@@ -192,15 +192,18 @@ fn what_a_controller_has_heard_are_the_hosts_answers() {
     let heard = Heard {
         answers: vec![body("lb1"), ByteBuf::from(b"garbage".to_vec()), body("lb2")],
     };
-    let changes = folded(&entry(&heard, ANSWERS, "op")).unwrap();
+    let changes = folded(&entry(&heard, HEARD, "op")).unwrap();
     let sightings = ["lb1", "lb2"].map(|name| {
         let sighting = sighting_of(result_of(name), None);
         assert_eq!(sighting.at_ms, 12, "when the host was done");
         Change::Observe(Box::new(sighting))
     });
     assert_eq!(changes, sightings);
-    let of_host = entry(&heard, ANSWERS, "lb1");
-    assert_eq!(folded(&of_host), Err(Ignored::Impostor));
+    // Hosts may write to the one; who is none of the known hosts may still be one.
+    for (exchange, user) in [(HEARD, "lb1"), (ANSWERS, "lb1"), (ANSWERS, "unknown")] {
+        let forged = folded(&entry(&heard, exchange, user));
+        assert_eq!(forged, Err(Ignored::Impostor), "{exchange} {user}");
+    }
 }
 
 #[test]
