@@ -19,6 +19,7 @@ use muster_link::{Outgoing, stamp};
 use muster_proto::id::{HostId, JobId, KeyId};
 use muster_proto::job::{HostState, JobNote, JobRequest, Output};
 use muster_proto::signing::JobSigner;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::account::Waiting;
@@ -309,9 +310,9 @@ impl Live<'_, '_> {
         }
     }
 
-    /// Hears what is there already.
+    /// Hears what is there already: all of it, however much the runtime would have others run meanwhile.
     fn hear_all(&mut self, onlooker: &mut dyn Onlooker) {
-        while let Some(Some(said)) = self.replies.next().now_or_never() {
+        while let Some(Some(said)) = unconstrained(self.replies.next()).now_or_never() {
             self.heard(said, onlooker);
         }
     }

@@ -61,7 +61,7 @@ pub const fn answers_come_in_time(deliver_within_ms: u64, run_limit_ms: u64) -> 
     last_ms.saturating_add(2 * ANSWERS_TTL_MS) < ANSWERS_QUEUE_EXPIRES_MS
 }
 
-/// Every policy but the streams', which follow from [`STREAMS`].
+/// Every policy but the streams', which follow from [`STREAMS`](super::STREAMS).
 pub static POLICIES: &[PolicySpec] = &[
     PolicySpec {
         name: "muster-agents",
