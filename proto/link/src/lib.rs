@@ -13,6 +13,7 @@ mod config;
 mod connect;
 mod deliver;
 mod error;
+mod get;
 mod message;
 mod owner;
 mod publish;

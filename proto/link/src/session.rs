@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lapin::options::{
-    BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
-};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
 use tokio::sync::{OnceCell, mpsc, oneshot, watch};
@@ -18,9 +15,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::channels;
 use crate::config::BrokerConfig;
 use crate::connect::{Socket, connect};
-use crate::deliver::{self, Deliveries};
+use crate::deliver::Deliveries;
 use crate::error::{Ended, OpenError, PublishError, SetupError, describe, is_refusal};
-use crate::message::{Incoming, Outgoing, Receipt};
+use crate::message::{Outgoing, Receipt};
 use crate::publish::{Handed, Publisher, QUEUE_LENGTH, Request};
 use crate::queue::{Binding, Consume, QueueDecl, QueueKind};
 use crate::stamp;
@@ -33,13 +30,13 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// Whatever fails on it ends all of it; [`Session::closed`] says why. Dropping it breaks the connection at once.
 pub struct Session {
     pub(crate) shared: Arc<Shared>,
-    connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     pub(crate) control: Channel,
     pub(crate) user: ShortString,
     /// Whether the control channel has a consumer already; a second one needs a channel of its own.
     control_consumes: AtomicBool,
     /// Of messages that are asked for one by one: on a consumer's channel one ack may mean all before it.
-    gets: OnceCell<Channel>,
+    pub(crate) gets: OnceCell<Channel>,
     publishes: mpsc::Sender<Request>,
     confirm_timeout: Duration,
     setup_timeout: Duration,
@@ -358,39 +355,6 @@ impl Session {
         ))
     }
 
-    /// Takes the next message out of a queue, where there is one. It comes again unless it is acked.
-    ///
-    /// # Errors
-    /// When there is no such queue, or the user may not.
-    pub async fn get(&self, queue: &str) -> Result<Option<Incoming>, SetupError> {
-        let what = format!("take a message out of the queue {queue}");
-        let name = short(queue, &what)?;
-        let got = async {
-            let opened = self
-                .gets
-                .get_or_try_init(|| self.connection.create_channel());
-            let channel = opened.await?;
-            let got = channel.basic_get(name, BasicGetOptions::default()).await?;
-            Ok((channel.clone(), got))
-        };
-        let (channel, got) = self.within(what, queue, got).await?;
-        let shared = Arc::clone(&self.shared);
-        Ok(got.map(|got| deliver::single(got.delivery, channel, shared)))
-    }
-
-    /// Deletes a queue, with what is in it; it is no error when there is none.
-    ///
-    /// # Errors
-    /// When the user may not, or another connection has it for itself.
-    pub async fn delete_queue(&self, queue: &str) -> Result<(), SetupError> {
-        let what = format!("delete the queue {queue}");
-        let name = short(queue, &what)?;
-        let options = QueueDeleteOptions::default();
-        let deleted = self.control.queue_delete(name, options);
-        self.within(what, queue, deleted).await?;
-        Ok(())
-    }
-
     /// Waits until the session has ended, and says why.
     pub async fn closed(&self) -> Ended {
         let mut ended = self.shared.ended.subscribe();
@@ -427,7 +391,7 @@ impl Session {
     }
 
     /// Waits for `answer` for as long as a set-up may take. Any failure ends the session: the channel is gone with it.
-    async fn within<T>(
+    pub(crate) async fn within<T>(
         &self,
         what: String,
         queue: &str,
@@ -465,7 +429,7 @@ impl fmt::Debug for Session {
     }
 }
 
-fn short(name: &str, what: &str) -> Result<ShortString, SetupError> {
+pub(crate) fn short(name: &str, what: &str) -> Result<ShortString, SetupError> {
     ShortString::try_new(name).map_err(|error| SetupError::Down {
         what: what.to_owned(),
         why: error.to_string(),

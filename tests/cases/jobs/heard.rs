@@ -89,19 +89,19 @@ async fn ask_ping(fleet: &Fleet) -> Result<String> {
     Ok(job.context("a job")?.to_owned())
 }
 
-/// Waits until each of these agents' queues has given out so many jobs that are not acknowledged.
-async fn await_given_out(
+/// Waits until each of these agents' queues has so many jobs that are not acknowledged, given out or not.
+async fn await_jobs(
     broker: &Broker,
     agents: impl IntoIterator<Item = &Agent>,
     count: u64,
 ) -> Result<()> {
     for agent in agents {
         let path = format!("queues/{}/muster.agent.{}", broker.vhost(), agent.host);
-        let what = format!("{count} jobs are at the agent");
+        let what = format!("{count} jobs are in the queue of {}", agent.host);
         eventually(&what, async || {
             let queue = broker.management().get(&path).await;
             let queue = queue.map_err(|error| format!("{error:#}"))?;
-            want(queue["messages_unacknowledged"].as_u64(), Some(count))
+            want(queue["messages"].as_u64(), Some(count))
         })
         .await?;
     }
@@ -125,13 +125,13 @@ async fn answers_to_a_controller_that_was_killed_reach_the_ledger() -> Result<()
         )
         .await?;
     // The acknowledgements of what they answered trail a moment.
-    await_given_out(&broker, &fleet.agents, 0).await?;
+    await_jobs(&broker, &fleet.agents, 0).await?;
     for agent in &mut fleet.agents {
         agent.process()?.pause().await?;
     }
-    let arguments = ["ping", "--wait", "10m", "-o", "json"];
+    let arguments = ["ping", "--wait", "2m", "-o", "json"];
     let mut controller = fleet.muster.start("killed", &arguments)?;
-    await_given_out(&broker, &fleet.agents, 1).await?;
+    await_jobs(&broker, &fleet.agents, 1).await?;
     controller.kill().await?;
     for agent in &mut fleet.agents {
         agent.process()?.resume()?;
@@ -152,12 +152,12 @@ async fn answers_to_a_controller_that_was_killed_reach_the_ledger() -> Result<()
 async fn answers_wait_for_a_ledger_that_is_out_of_reach() -> Result<()> {
     let broker = Broker::shared().await?;
     let mut fleet = Fleet::start(&broker, &options(3)).await?;
-    await_given_out(&broker, &fleet.agents, 0).await?;
+    await_jobs(&broker, &fleet.agents, 0).await?;
     fleet.agents[2].process()?.pause().await?;
-    let arguments = ["ping", "--wait", "10m", "-o", "json"];
+    let arguments = ["ping", "--wait", "2m", "-o", "json"];
     let mut controller = fleet.muster.start("cut", &arguments)?;
     // Two have answered, one has not.
-    await_given_out(&broker, fleet.agents.get(2), 1).await?;
+    await_jobs(&broker, fleet.agents.get(2), 1).await?;
     let of_agent = |user: &str| fleet.agents.iter().any(|agent| agent.host == user);
     for connection in broker.management().connections(broker.vhost()).await? {
         if !of_agent(&connection.user) {
