@@ -9,10 +9,9 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use lapin::{Channel, Consumer};
 
-use crate::error::describe;
 use crate::message::Incoming;
 use crate::queue::Acks;
-use crate::session::Shared;
+use crate::shared::Shared;
 
 /// What a queue's consumer gets, in order; at most `prefetch` messages wait unacked. Dropping it cancels the consumer.
 pub struct Deliveries {
@@ -23,6 +22,8 @@ pub struct Deliveries {
     /// Messages handed out since the last ack, when acks go in batches.
     unacked: u16,
     batch: u16,
+    /// Why there are no more.
+    failed: Option<lapin::Error>,
 }
 
 /// Tells the broker that one delivery is done with. Clones are the same delivery: the first to speak counts.
@@ -60,6 +61,7 @@ impl Deliveries {
             acks,
             unacked: 0,
             batch: prefetch.div_ceil(2),
+            failed: None,
         }
     }
 
@@ -67,27 +69,28 @@ impl Deliveries {
     ///
     /// A consumer that the broker cancels (because its queue was deleted) ends the session.
     pub async fn recv(&mut self) -> Option<Incoming> {
-        let mut ended = self.way_back.shared.ended.subscribe();
-        let next = tokio::select! {
-            biased;
-            _ = ended.wait_for(Option::is_some) => return None,
-            next = self.consumer.next() => next,
-        };
-        match next {
-            Some(Ok(delivery)) => Some(self.take(delivery)),
-            Some(Err(error)) => {
-                self.way_back.shared.end(describe(&error));
-                None
-            }
-            None => {
-                let why = format!(
+        let shared = Arc::clone(&self.way_back.shared);
+        let mut ended = shared.ended.subscribe();
+        if self.failed.is_none() {
+            let next = tokio::select! {
+                biased;
+                _ = ended.wait_for(Option::is_some) => return None,
+                next = self.consumer.next() => next,
+            };
+            match next {
+                Some(Ok(delivery)) => return Some(self.take(delivery)),
+                Some(Err(error)) => self.failed = Some(error),
+                None => shared.end(format!(
                     "the broker cancelled the consumer of {}: was the queue deleted?",
                     self.queue
-                );
-                self.way_back.shared.end(why);
-                None
+                )),
             }
         }
+        if let Some(error) = &self.failed {
+            shared.fail(error).await;
+        }
+        shared.over().await;
+        None
     }
 
     fn take(&mut self, delivery: Delivery) -> Incoming {

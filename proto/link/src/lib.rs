@@ -19,6 +19,7 @@ mod owner;
 mod publish;
 mod queue;
 mod session;
+mod shared;
 mod span;
 pub mod stamp;
 mod stream;

@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::channels::{self, Lanes, Opening};
 use crate::error::{PublishError, describe};
 use crate::message::{Outgoing, Receipt, message_id};
-use crate::session::Shared;
+use crate::shared::Shared;
 
 /// Most messages without a confirm at a time: the broker is as fast as it gets with 200.
 const UNCONFIRMED_MAX: usize = 1000;
@@ -111,7 +111,7 @@ impl Publisher {
     ) {
         let why = self.work(&mut requests, &mut events, heartbeat).await;
         self.shared.end(why);
-        let why = self.shared.why_ended();
+        let why = self.shared.over().await.why;
         requests.close();
         let held = self.held.take().map(|(request, _)| request);
         for request in held
@@ -130,7 +130,7 @@ impl Publisher {
         }
     }
 
-    /// Returns why the session is to end.
+    /// Returns why the session is to end, unless that is told already.
     async fn work(
         &mut self,
         requests: &mut mpsc::Receiver<Request>,
@@ -153,9 +153,13 @@ impl Publisher {
                         && self.unconfirmed_bytes < UNCONFIRMED_BYTES_MAX));
             tokio::select! {
                 biased;
-                _ = ended.wait_for(Option::is_some) => return String::new(),
+                _ = async { ended.wait_for(Option::is_some).await.is_ok() } => return String::new(),
                 event = events.next() => match event {
-                    Some(event) => if let Some(why) = self.happened(event) { return why },
+                    Some(Event::Error(error)) => {
+                        self.shared.fail(&error).await;
+                        return String::new();
+                    }
+                    Some(event) => self.happened(event),
                     None => return "the connection is gone".to_owned(),
                 },
                 Some(first) = self.flights.next(), if !self.flights.is_empty() => {
@@ -185,13 +189,11 @@ impl Publisher {
         }
     }
 
-    /// Returns why the session is to end, if it is.
-    fn happened(&mut self, event: Event) -> Option<String> {
+    fn happened(&mut self, event: Event) {
         match event {
             Event::ConnectionBlocked(why) => {
                 self.shared.blocked.send_replace(Some(why));
                 self.offer_held();
-                None
             }
             Event::ConnectionUnblocked => {
                 self.shared.blocked.send_replace(None);
@@ -202,10 +204,8 @@ impl Publisher {
                     .keys()
                     .map(|number| (limit, *number))
                     .collect();
-                None
             }
-            Event::Error(error) => Some(describe(&error)),
-            _ => None,
+            _ => {}
         }
     }
 

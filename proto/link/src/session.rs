@@ -20,6 +20,7 @@ use crate::error::{Ended, OpenError, PublishError, SetupError, describe, is_refu
 use crate::message::{Outgoing, Receipt};
 use crate::publish::{Handed, Publisher, QUEUE_LENGTH, Request};
 use crate::queue::{Binding, Consume, QueueDecl, QueueKind};
+use crate::shared::Shared;
 use crate::stamp;
 
 /// Longest wait for the broker's goodbye; afterwards the socket is cut.
@@ -41,40 +42,6 @@ pub struct Session {
     confirm_timeout: Duration,
     setup_timeout: Duration,
     _publisher: JoinSet<()>,
-}
-
-/// What a session's parts know of each other.
-pub(crate) struct Shared {
-    at: String,
-    pub(crate) ended: watch::Sender<Option<Ended>>,
-    pub(crate) blocked: watch::Sender<Option<String>>,
-    socket: Socket,
-}
-
-impl Shared {
-    /// Ends the session; the first reason stays.
-    pub(crate) fn end(&self, why: String) {
-        let why = format!("{} ({why})", self.at);
-        self.ended.send_if_modified(|ended| {
-            let first = ended.is_none();
-            if first {
-                *ended = Some(Ended { why });
-            }
-            first
-        });
-        self.socket.cut();
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.borrow().is_some()
-    }
-
-    pub(crate) fn why_ended(&self) -> String {
-        self.ended
-            .borrow()
-            .as_ref()
-            .map_or_else(String::new, |ended| ended.why.clone())
-    }
 }
 
 impl Session {
@@ -132,12 +99,7 @@ impl Session {
             }
         };
         let user = ShortString::try_new(config.user()).map_err(|error| other(error.to_string()))?;
-        let shared = Arc::new(Shared {
-            at: format!("the session with {at} ended"),
-            ended: watch::Sender::new(None),
-            blocked: watch::Sender::new(None),
-            socket,
-        });
+        let shared = Arc::new(Shared::new(format!("the session with {at} ended"), socket));
         let (publishes, requests) = mpsc::channel(QUEUE_LENGTH);
         let heartbeat = Duration::from_secs(u64::from(config.heartbeat_s));
         let publisher = Publisher::new(
@@ -357,11 +319,7 @@ impl Session {
 
     /// Waits until the session has ended, and says why.
     pub async fn closed(&self) -> Ended {
-        let mut ended = self.shared.ended.subscribe();
-        let seen = ended.wait_for(Option::is_some).await;
-        seen.ok().and_then(|seen| seen.clone()).unwrap_or(Ended {
-            why: "the session was dropped".to_owned(),
-        })
+        self.shared.over().await
     }
 
     /// Whether it has ended.
@@ -384,10 +342,10 @@ impl Session {
     /// Says goodbye to the broker, within two seconds, and ends the session. What is not confirmed by then is not
     /// waited for.
     pub async fn close(&self) {
+        let _goodbye = self.shared.goodbye();
         if !self.has_ended() && !self.connection.status().blocked() {
             let _ = timeout(CLOSE_LIMIT, self.connection.close(200, "goodbye".into())).await;
         }
-        self.shared.end("it was closed".to_owned());
     }
 
     /// Waits for `answer` for as long as a set-up may take. Any failure ends the session: the channel is gone with it.
@@ -403,7 +361,9 @@ impl Session {
                 why: self.shared.why_ended(),
             });
         }
-        let error = match timeout(self.setup_timeout, answer).await {
+        let waits = self.shared.waits();
+        let answered = timeout(self.setup_timeout, answer).await;
+        let error = match answered {
             Ok(Ok(value)) => return Ok(value),
             // Cut off by what went wrong elsewhere: that is the cause.
             Ok(Err(error)) if self.has_ended() && !is_refusal(&error) => SetupError::Down {
@@ -417,6 +377,7 @@ impl Session {
             },
         };
         self.shared.end(error.to_string());
+        drop(waits);
         Err(error)
     }
 }

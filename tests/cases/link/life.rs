@@ -62,6 +62,31 @@ async fn what_is_acked_is_gone_and_what_is_not_comes_again() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_goodbye_comes_after_what_was_said_before() -> Result<()> {
+    const ROUNDS: usize = 30;
+    let broker = Broker::shared().await?;
+    let session = opened(&broker).await?;
+    session.declare_queue(&classic("q")).await?;
+    for _ in 0..ROUNDS {
+        session.publish(message("q", b"x")).await?;
+    }
+    for _ in 0..ROUNDS {
+        let session = opened(&broker).await?;
+        let mut deliveries = session.consume(consume("q")).await?;
+        let one = next(&mut deliveries).await?;
+        // It sees the consumer end while the connection is being closed.
+        let watching = tokio::spawn(async move { while deliveries.recv().await.is_some() {} });
+        ensure!(one.acker.ack().await, "the ack was not taken");
+        session.close().await;
+        let ended = session.closed().await;
+        ensure!(ended.why.contains("it was closed"), "{ended}");
+        watching.await?;
+    }
+    assert_eq!(broker.depth("q").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn no_more_is_delivered_than_the_prefetch() -> Result<()> {
     let broker = Broker::shared().await?;
     let session = Session::open(&config(&broker)?, "test").await?;
@@ -223,6 +248,31 @@ async fn what_is_missing_or_different_is_said() -> Result<()> {
         .err()
         .context("bound to nowhere")?;
     ensure!(matches!(error, SetupError::Missing { .. }), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_refusal_is_told_to_who_asked() -> Result<()> {
+    let broker = Broker::shared().await?;
+    let session = opened(&broker).await?;
+    session.declare_queue(&classic("q")).await?;
+    let config = config(&broker)?;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let config = config.clone();
+        asking.spawn(async move {
+            let session = Session::open(&config, "test").await?;
+            let nowhere = Binding {
+                exchange: "nowhere".to_owned(),
+                key: "k".to_owned(),
+            };
+            anyhow::Ok(session.bind("q", &nowhere).await)
+        });
+    }
+    while let Some(answer) = asking.join_next().await {
+        let error = answer??.err().context("bound to nowhere")?;
+        ensure!(matches!(error, SetupError::Missing { .. }), "{error}");
+    }
     Ok(())
 }
 
