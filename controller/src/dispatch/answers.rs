@@ -19,6 +19,7 @@ use serde_bytes::ByteBuf;
 use tokio::time::Instant;
 
 use crate::ledger::heard;
+use crate::ledger::sync::SyncError;
 
 /// Answers that the broker hands out before it is told that they are done with: two messages to the ledger.
 const PREFETCH: u16 = 2 * TOLD_MAX as u16;
@@ -72,7 +73,7 @@ impl Answers {
         session.declare_queue(&declared).await?;
         let bound = binding(job);
         let (bound, deliveries) =
-            tokio::join!(session.bind(&queue, &bound), session.consume(consume));
+            tokio::join!(session.bind(&queue, &bound), session.consume_apart(consume));
         bound?;
         Ok(Self {
             queue,
@@ -145,17 +146,36 @@ impl Answers {
         self.untold = other.untold;
     }
 
-    /// Deletes the queue, where nothing is to come any more; or else leaves it to the broker, which deletes it when what
-    /// came last is in the ledger.
-    pub(super) async fn close(self, session: &Session, job: JobId, all_came: bool) {
-        let done = if all_came && self.untold.is_empty() {
-            session.delete_queue(&self.queue).await
-        } else {
-            self.remove(session, job).await
-        };
-        if let Err(error) = done {
-            tracing::debug!(%error, "the broker will delete the queue for answers later");
+    /// Has it get nothing more, and deletes the queue where nothing is to come any more that was asked for. What came
+    /// meanwhile from others goes to the ledger first, as far as `is_answer` takes it for one. Or else the queue is left to
+    /// the broker, which deletes it when what came last is in the ledger.
+    ///
+    /// # Errors
+    /// When the connection is lost. Nothing is lost with it.
+    pub(super) async fn close(
+        self,
+        session: &Session,
+        job: JobId,
+        all_came: bool,
+        is_answer: impl Fn(&Incoming) -> bool,
+    ) -> Result<(), SyncError> {
+        self.remove(session, job).await?;
+        if !all_came || !self.untold.is_empty() {
+            return Ok(());
         }
+        self.deliveries.give_back(session).await?;
+        let mut left = Vec::new();
+        while let Some(incoming) = session.get(&self.queue).await? {
+            if is_answer(&incoming) {
+                left.push(ByteBuf::from(incoming.body));
+            }
+        }
+        while !left.is_empty() {
+            let count = together(left.iter().map(|body| body.len()));
+            let answers = left.drain(..count).collect();
+            heard::publish(session, &Heard { answers }).await?;
+        }
+        Ok(session.delete_queue(&self.queue).await?)
     }
 }
 

@@ -178,8 +178,10 @@ impl Replies {
 
     /// Ends listening. `all_came` says that nobody will answer `job` any more.
     pub async fn close(self, session: &Session, job: JobId, all_came: bool) {
-        if let Some(answers) = self.answers {
-            answers.close(session, job, all_came).await;
+        let Some(answers) = self.answers else { return };
+        let is_answer = |incoming: &Incoming| matches!(said(incoming), Some(Said::Result(_)));
+        if let Err(error) = answers.close(session, job, all_came, is_answer).await {
+            tracing::debug!(%error, "the broker will delete the queue for answers later");
         }
     }
 }

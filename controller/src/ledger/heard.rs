@@ -1,11 +1,11 @@
 //! Telling the ledger stream of answers that did not come by it. It must not know what they say.
 
-use muster_link::{Outgoing, Receipt, Session, stamp};
+use muster_link::{Outgoing, Session, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::job::Heard;
 use muster_proto::topology::{HEARD, HEARD_KEY, LEDGER};
 
-use super::sync::SyncError;
+use super::sync::{self, SyncError};
 
 /// Publishes to the ledger, and waits for the confirm.
 ///
@@ -26,12 +26,5 @@ pub async fn publish(session: &Session, heard: &Heard) -> Result<(), SyncError> 
         signature: None,
         body: envelope::encode(heard)?.into(),
     };
-    match session.publish(outgoing).await {
-        Ok(Receipt::Confirmed) => Ok(()),
-        Ok(_) => Err(SyncError::Refused { stream: LEDGER }),
-        Err(source) => Err(SyncError::Publish {
-            stream: LEDGER,
-            source,
-        }),
-    }
+    sync::confirmed(session, LEDGER, outgoing).await
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_link::{Acker, Outgoing, Receipt, Session, stamp};
+use muster_link::{Acker, Outgoing, Session, stamp};
 use muster_proto::envelope::{self, Kind};
 use muster_proto::id::{JobId, KeyId};
 use muster_proto::job::{DeadLetter, Heard, JobNote};
@@ -14,7 +14,7 @@ use serde_bytes::ByteBuf;
 use super::fold::answer_of;
 use super::fold::dead::letter_of;
 use super::heard;
-use super::sync::{SyncError, entry};
+use super::sync::{self, SyncError, entry};
 
 /// Letters that are taken over together: the notes of a fleet whose hosts were all away are few.
 const BATCH: usize = 500;
@@ -99,12 +99,5 @@ async fn publish(
         signature: None,
         body: envelope::encode(&note)?.into(),
     };
-    match session.publish(outgoing).await {
-        Ok(Receipt::Confirmed) => Ok(()),
-        Ok(_) => Err(SyncError::Refused { stream: LEDGER }),
-        Err(source) => Err(SyncError::Publish {
-            stream: LEDGER,
-            source,
-        }),
-    }
+    sync::confirmed(session, LEDGER, outgoing).await
 }

@@ -53,16 +53,16 @@ pub enum SyncError {
     /// The stream can't be read.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The mark can't be sent.
-    #[error("send a mark through the stream {stream}: {source}")]
+    /// A mark, or what the ledger is to know, can't be sent.
+    #[error("write to the stream {stream}: {source}")]
     Publish {
         /// The stream.
         stream: &'static str,
         /// What happened.
         source: PublishError,
     },
-    /// The broker does not take the mark.
-    #[error("send a mark through the stream {stream}: the broker refused it")]
+    /// The broker does not take it.
+    #[error("write to the stream {stream}: the broker refused it")]
     Refused {
         /// The stream.
         stream: &'static str,
@@ -292,6 +292,19 @@ pub(super) fn entry(incoming: Incoming) -> Entry {
     }
 }
 
+/// Publishes what `stream` is to keep, and waits for the confirm.
+pub(super) async fn confirmed(
+    session: &Session,
+    stream: &'static str,
+    outgoing: Outgoing,
+) -> Result<(), SyncError> {
+    match session.publish(outgoing).await {
+        Ok(Receipt::Confirmed) => Ok(()),
+        Ok(_) => Err(SyncError::Refused { stream }),
+        Err(source) => Err(SyncError::Publish { stream, source }),
+    }
+}
+
 /// A stream that is read up to a mark.
 struct Source {
     stream: &'static str,
@@ -334,18 +347,17 @@ impl Source {
             acks: Acks::Batched,
             offset: Some(from),
         };
-        let (deliveries, receipt) =
-            tokio::join!(session.consume(consume), session.publish(outgoing));
+        let (deliveries, confirmed) = tokio::join!(
+            session.consume(consume),
+            confirmed(session, stream, outgoing)
+        );
         let deliveries = deliveries?;
-        match receipt {
-            Ok(Receipt::Confirmed) => Ok(Self {
-                stream,
-                deliveries,
-                mark,
-            }),
-            Ok(_) => Err(SyncError::Refused { stream }.into()),
-            Err(source) => Err(SyncError::Publish { stream, source }.into()),
-        }
+        confirmed?;
+        Ok(Self {
+            stream,
+            deliveries,
+            mark,
+        })
     }
 
     /// Takes the message that was read last, which must be the one that the file remembers.

@@ -9,8 +9,10 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use lapin::{Channel, Consumer};
 
+use crate::error::SetupError;
 use crate::message::Incoming;
 use crate::queue::Acks;
+use crate::session::Session;
 use crate::shared::Shared;
 
 /// What a queue's consumer gets, in order; at most `prefetch` messages wait unacked. Dropping it cancels the consumer.
@@ -91,6 +93,17 @@ impl Deliveries {
         }
         shared.over().await;
         None
+    }
+
+    /// Ends it with its channel: what it was given and has not acked is in the queue again when this returns. Only where
+    /// that channel is its own, see [`Session::consume_apart`].
+    ///
+    /// # Errors
+    /// When the session is over; the broker puts it back all the same.
+    pub async fn give_back(self, session: &Session) -> Result<(), SetupError> {
+        let what = format!("give back what the queue {} gave", self.queue);
+        let closed = self.way_back.channel.close(200, "done".into());
+        session.within(what, &self.queue, closed).await
     }
 
     fn take(&mut self, delivery: Delivery) -> Incoming {

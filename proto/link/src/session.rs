@@ -274,6 +274,24 @@ impl Session {
     /// # Errors
     /// When there is no such queue, someone else has it for himself ([`SetupError::InUse`]), or the user may not.
     pub async fn consume(&self, consume: Consume) -> Result<Deliveries, SetupError> {
+        let shares = !self.control_consumes.swap(true, Ordering::AcqRel);
+        self.consume_on(shares.then(|| self.control.clone()), consume)
+            .await
+    }
+
+    /// The same on a channel of its own, so that [`Deliveries::give_back`] can end it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn consume_apart(&self, consume: Consume) -> Result<Deliveries, SetupError> {
+        self.consume_on(None, consume).await
+    }
+
+    async fn consume_on(
+        &self,
+        channel: Option<Channel>,
+        consume: Consume,
+    ) -> Result<Deliveries, SetupError> {
         let Consume {
             queue,
             exclusive,
@@ -292,10 +310,9 @@ impl Session {
             arguments.insert("x-stream-offset".into(), offset.argument());
         }
         let started = async {
-            let channel = if self.control_consumes.swap(true, Ordering::AcqRel) {
-                self.connection.create_channel().await?
-            } else {
-                self.control.clone()
+            let channel = match channel {
+                Some(channel) => channel,
+                None => self.connection.create_channel().await?,
             };
             // Before consuming: the library buffers without a bound.
             channel

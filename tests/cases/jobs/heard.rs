@@ -5,9 +5,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
-use muster_harness::{Broker, Fleet};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use muster_harness::broker::connect;
+use muster_harness::management::Permissions;
+use muster_harness::{Broker, Fleet, Process};
+use muster_proto::envelope::{self, Kind};
+use muster_proto::job::{JobResult, Outcome};
+use tokio::time::Instant;
 
 use super::*;
 
@@ -78,6 +86,17 @@ async fn the_answers_to_a_ping_are_one_message_in_the_ledger_and_everybody_knows
     .await
 }
 
+/// Has answers that nobody takes go to the dead letters as they do, only sooner.
+async fn die_soon(broker: &Broker) -> Result<()> {
+    let definition =
+        serde_json::json!({ "message-ttl": 1000, "dead-letter-exchange": "muster.dead" });
+    let pattern = r"^muster\.ctl\..*\.answers$";
+    let management = broker.management();
+    management
+        .put_policy(broker.vhost(), "soon", pattern, definition)
+        .await
+}
+
 /// Pings all; the job.
 async fn ask_ping(fleet: &Fleet) -> Result<String> {
     let pinged = fleet
@@ -112,18 +131,7 @@ async fn await_jobs(
 async fn answers_to_a_controller_that_was_killed_reach_the_ledger() -> Result<()> {
     let broker = Broker::shared().await?;
     let mut fleet = Fleet::start(&broker, &options(3)).await?;
-    // As it is, only sooner.
-    let definition =
-        serde_json::json!({ "message-ttl": 1000, "dead-letter-exchange": "muster.dead" });
-    broker
-        .management()
-        .put_policy(
-            broker.vhost(),
-            "soon",
-            r"^muster\.ctl\..*\.answers$",
-            definition,
-        )
-        .await?;
+    die_soon(&broker).await?;
     // The acknowledgements of what they answered trail a moment.
     await_jobs(&broker, &fleet.agents, 0).await?;
     for agent in &mut fleet.agents {
@@ -137,13 +145,8 @@ async fn answers_to_a_controller_that_was_killed_reach_the_ledger() -> Result<()
         agent.process()?.resume()?;
     }
     let desk = fleet.second_desk("another")?;
-    let jobs = desk.succeed(&["job", "list", "-o", "json"]).await?.json()?;
-    let newest = jobs
-        .as_array()
-        .and_then(|jobs| jobs.first())
-        .context("a job")?;
-    let job = newest["job"].as_str().context("its id")?;
-    let report = await_states(&desk, job, &[("succeeded", 3)]).await?;
+    let job = newest(&desk).await?;
+    let report = await_states(&desk, &job, &[("succeeded", 3)]).await?;
     assert_eq!(report["action"], "ping", "{report}");
     Ok(())
 }
@@ -175,5 +178,194 @@ async fn answers_wait_for_a_ledger_that_is_out_of_reach() -> Result<()> {
     let job = pinged["rounds"][0]["job"].as_str().context("a job")?;
     let report = show(&fleet.second_desk("another")?, job).await?;
     assert_states(&report, &[("succeeded", 3)]);
+    Ok(())
+}
+
+/// Another program that has logged in as a host.
+struct Host {
+    channel: Channel,
+    name: String,
+    _connection: Connection,
+}
+
+impl Host {
+    async fn log_in(broker: &Broker, agent: &Agent) -> Result<Self> {
+        let config: toml::Table = fs::read_to_string(&agent.config)?.parse()?;
+        let password = config["broker"]["password"]
+            .as_str()
+            .context("a password")?;
+        let connection = connect(&broker.uri(&agent.host, password)).await?;
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok(Self {
+            channel,
+            name: agent.host.clone(),
+            _connection: connection,
+        })
+    }
+
+    /// Answers a job that reads with so many bytes, in the way of agents.
+    async fn answer(&self, job: &str, bytes: usize) -> Result<()> {
+        let result = JobResult {
+            job: job.parse()?,
+            host: self.name.parse()?,
+            outcome: Outcome::Succeeded,
+            reason: None,
+            data: "x".repeat(bytes).into(),
+            received_at_ms: 1,
+            started_at_ms: None,
+            finished_at_ms: 2,
+            dry_run: false,
+        };
+        let properties = BasicProperties::default()
+            .with_type(Kind::Result.wire_name().into())
+            .with_user_id(self.name.as_str().into())
+            .with_correlation_id(job.into());
+        let body = envelope::encode(&result)?;
+        let sent = self.channel.basic_publish(
+            "muster.answers".into(),
+            format!("result.{job}").into(),
+            BasicPublishOptions::default(),
+            &body,
+            properties,
+        );
+        let taken = sent.await?.await?;
+        anyhow::ensure!(matches!(taken, Confirmation::Ack(None)), "{taken:?}");
+        Ok(())
+    }
+}
+
+/// The job that was sent last.
+async fn newest(desk: &Muster) -> Result<String> {
+    let jobs = desk.succeed(&["job", "list", "-o", "json"]).await?.json()?;
+    let newest = jobs.as_array().and_then(|jobs| jobs.first());
+    let id = newest.context("a job")?["job"].as_str();
+    Ok(id.context("its id")?.to_owned())
+}
+
+/// A ping of a fleet whose last host has its answer under way when the controller stands still.
+async fn stopped_before_the_last_answer(
+    broker: &Broker,
+    fleet: &mut Fleet,
+    arguments: &[&str],
+) -> Result<Process> {
+    await_jobs(broker, &fleet.agents, 0).await?;
+    fleet.agents[0].process()?.pause().await?;
+    let arguments = [&["ping", "-o", "json"], arguments].concat();
+    let controller = fleet.muster.start("stopped", &arguments)?;
+    await_jobs(broker, &fleet.agents[..1], 1).await?;
+    controller.pause().await?;
+    fleet.agents[0].process()?.resume()?;
+    await_jobs(broker, &fleet.agents, 0).await?;
+    Ok(controller)
+}
+
+#[tokio::test]
+async fn what_comes_behind_the_last_answer_reaches_the_ledger() -> Result<()> {
+    let (broker, mut fleet) = fleet(2).await?;
+    let target = fleet.agents[0].host.clone();
+    let mut controller =
+        stopped_before_the_last_answer(&broker, &mut fleet, &["--wait", "2m", "-t", &target])
+            .await?;
+    let desk = fleet.second_desk("another")?;
+    let job = newest(&desk).await?;
+    // One that nobody asked says what it has to say while the controller has all that it waits for.
+    let other = Host::log_in(&broker, &fleet.agents[1]).await?;
+    other.answer(&job, 10).await?;
+    controller.resume()?;
+    let status = controller.wait(Duration::from_secs(60)).await?;
+    assert_eq!(status.code(), Some(0), "{}", controller.stderr());
+    let report = show(&desk, &job).await?;
+    assert_states(&report, &[("succeeded", 1)]);
+    assert_eq!(report["surprises"][0]["host"], other.name, "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn answers_that_came_while_the_controller_stood_still_count() -> Result<()> {
+    let (broker, mut fleet) = fleet(3).await?;
+    let mut patience = Duration::from_secs(8);
+    let mut controller = loop {
+        let began = Instant::now();
+        let wait = format!("{}s", patience.as_secs());
+        let arguments = ["--wait", wait.as_str()];
+        let stopped = stopped_before_the_last_answer(&broker, &mut fleet, &arguments).await;
+        if began.elapsed() < patience {
+            tokio::time::sleep_until(began + patience + Duration::from_secs(1)).await;
+            break stopped?;
+        }
+        // Too slow a machine: it may have given up before it was stopped.
+        fleet.agents[0].process()?.resume()?;
+        patience *= 2;
+    };
+    controller.resume()?;
+    let status = controller.wait(Duration::from_secs(60)).await?;
+    assert_eq!(status.code(), Some(0), "{}", controller.stdout());
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_answers_that_nobody_heard_are_taken_over_in_parts() -> Result<()> {
+    const ANSWERS: u32 = 60;
+    let broker = Broker::shared().await?;
+    let mut fleet = Fleet::start(&broker, &options(2)).await?;
+    await_jobs(&broker, &fleet.agents, 0).await?;
+    die_soon(&broker).await?;
+    fleet.agents[0].process()?.pause().await?;
+    let target = fleet.agents[0].host.clone();
+    let arguments = ["ping", "--wait", "2m", "-t", &target];
+    let mut controller = fleet.muster.start("killed", &arguments)?;
+    await_jobs(&broker, &fleet.agents[..1], 1).await?;
+    controller.kill().await?;
+    let desk = fleet.second_desk("another")?;
+    let job = newest(&desk).await?;
+    let other = Host::log_in(&broker, &fleet.agents[1]).await?;
+    // Together more than one message to the ledger may have.
+    for _ in 0..ANSWERS {
+        other.answer(&job, 100_000).await?;
+    }
+    eventually("all have become dead letters", async || {
+        let depth = broker.depth("muster.dead").await;
+        want(depth.map_err(|error| format!("{error:#}"))?, ANSWERS)
+    })
+    .await?;
+    let report = show(&desk, &job).await?;
+    assert_eq!(report["surprises"][0]["host"], other.name, "{report}");
+    assert_eq!(broker.depth("muster.dead").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn agents_that_were_enrolled_before_get_the_rights_that_they_need() -> Result<()> {
+    let (broker, fleet) = fleet(1).await?;
+    let host = fleet.agents[0].host.clone();
+    let path = format!("permissions/{}/{host}", broker.vhost());
+    let now = broker.management().get(&path).await?;
+    let text = |key: &str| now[key].as_str().context("a right").map(str::to_owned);
+    // As the version without that exchange gave them.
+    let before = text("write")?.replace("|answers", "");
+    assert_ne!(before, text("write")?);
+    let (configure, read) = (text("configure")?, text("read")?);
+    let rights = Permissions {
+        configure: &configure,
+        write: &before,
+        read: &read,
+    };
+    broker
+        .management()
+        .put_permissions(&host, broker.vhost(), rights)
+        .await?;
+    let admin = fleet.muster.home().join(".config/muster/admin.toml");
+    let admin = admin.display().to_string();
+    let init = ["--config", &admin, "broker", "init"];
+    let said = fleet.muster.succeed(&init).await?;
+    assert!(
+        said.stdout.contains(&host) || said.stderr.contains(&host),
+        "{said:?}"
+    );
+    assert_eq!(broker.management().get(&path).await?, now);
+    assert_eq!(fleet.muster.run(&["ping"]).await?.code, 0);
     Ok(())
 }

@@ -8,6 +8,7 @@ use muster_link::{
     Acks, Binding, Consume, Death, Incoming, QueueDecl, QueueKind, Receipt, Session, SetupError,
 };
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::{classic, config, config_at, consume, library_threads, message, seconds};
 
@@ -75,12 +76,13 @@ async fn a_goodbye_comes_after_what_was_said_before() -> Result<()> {
         let mut deliveries = session.consume(consume("q")).await?;
         let one = next(&mut deliveries).await?;
         // It sees the consumer end while the connection is being closed.
-        let watching = tokio::spawn(async move { while deliveries.recv().await.is_some() {} });
+        let mut watching = JoinSet::new();
+        watching.spawn(async move { while deliveries.recv().await.is_some() {} });
         ensure!(one.acker.ack().await, "the ack was not taken");
         session.close().await;
         let ended = session.closed().await;
         ensure!(ended.why.contains("it was closed"), "{ended}");
-        watching.await?;
+        watching.join_next().await.context("a task")??;
     }
     assert_eq!(broker.depth("q").await?, 0);
     Ok(())
@@ -257,7 +259,7 @@ async fn a_refusal_is_told_to_who_asked() -> Result<()> {
     let session = opened(&broker).await?;
     session.declare_queue(&classic("q")).await?;
     let config = config(&broker)?;
-    let mut asking = tokio::task::JoinSet::new();
+    let mut asking = JoinSet::new();
     for _ in 0..60 {
         let config = config.clone();
         asking.spawn(async move {
