@@ -164,15 +164,20 @@ impl Answers {
             return Ok(());
         }
         self.deliveries.give_back(session).await?;
-        let mut left = Vec::new();
-        while let Some(incoming) = session.get(&self.queue).await? {
-            if is_answer(&incoming) {
-                left.push(ByteBuf::from(incoming.body));
+        loop {
+            let (mut answers, mut bytes) = (Vec::new(), 0);
+            while answers.len() < TOLD_MAX
+                && bytes < TOLD_BYTES_MAX
+                && let Some(incoming) = session.get(&self.queue).await?
+            {
+                if is_answer(&incoming) {
+                    bytes += incoming.body.len();
+                    answers.push(ByteBuf::from(incoming.body));
+                }
             }
-        }
-        while !left.is_empty() {
-            let count = together(left.iter().map(|body| body.len()));
-            let answers = left.drain(..count).collect();
+            if answers.is_empty() {
+                break;
+            }
             heard::publish(session, &Heard { answers }).await?;
         }
         Ok(session.delete_queue(&self.queue).await?)

@@ -10,10 +10,10 @@ use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use lapin::{Channel, Consumer};
 
 use crate::error::SetupError;
+use crate::life::Shared;
 use crate::message::Incoming;
 use crate::queue::Acks;
 use crate::session::Session;
-use crate::shared::Shared;
 
 /// What a queue's consumer gets, in order; at most `prefetch` messages wait unacked. Dropping it cancels the consumer.
 pub struct Deliveries {
@@ -101,6 +101,7 @@ impl Deliveries {
     /// # Errors
     /// When the session is over; the broker puts it back all the same.
     pub async fn give_back(self, session: &Session) -> Result<(), SetupError> {
+        debug_assert_ne!(self.way_back.channel.id(), session.control.id());
         let what = format!("give back what the queue {} gave", self.queue);
         let closed = self.way_back.channel.close(200, "done".into());
         session.within(what, &self.queue, closed).await

@@ -22,8 +22,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::channels::{self, Lanes, Opening};
 use crate::error::{PublishError, describe};
+use crate::life::Shared;
 use crate::message::{Outgoing, Receipt, message_id};
-use crate::shared::Shared;
 
 /// Most messages without a confirm at a time: the broker is as fast as it gets with 200.
 const UNCONFIRMED_MAX: usize = 1000;

@@ -17,10 +17,10 @@ use crate::config::BrokerConfig;
 use crate::connect::{Socket, connect};
 use crate::deliver::Deliveries;
 use crate::error::{Ended, OpenError, PublishError, SetupError, describe, is_refusal};
+use crate::life::Shared;
 use crate::message::{Outgoing, Receipt};
 use crate::publish::{Handed, Publisher, QUEUE_LENGTH, Request};
 use crate::queue::{Binding, Consume, QueueDecl, QueueKind};
-use crate::shared::Shared;
 use crate::stamp;
 
 /// Longest wait for the broker's goodbye; afterwards the socket is cut.
@@ -359,7 +359,10 @@ impl Session {
     /// Says goodbye to the broker, within two seconds, and ends the session. What is not confirmed by then is not
     /// waited for.
     pub async fn close(&self) {
-        let _goodbye = self.shared.goodbye();
+        let Some(_goodbye) = self.shared.goodbye() else {
+            self.shared.over().await;
+            return;
+        };
         if !self.has_ended() && !self.connection.status().blocked() {
             let _ = timeout(CLOSE_LIMIT, self.connection.close(200, "goodbye".into())).await;
         }

@@ -260,7 +260,7 @@ async fn a_refusal_is_told_to_who_asked() -> Result<()> {
     session.declare_queue(&classic("q")).await?;
     let config = config(&broker)?;
     let mut asking = JoinSet::new();
-    for _ in 0..60 {
+    for _ in 0..30 {
         let config = config.clone();
         asking.spawn(async move {
             let session = Session::open(&config, "test").await?;

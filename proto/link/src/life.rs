@@ -1,5 +1,5 @@
-//! What the parts of a session share: its end, which is told once, and whether the broker takes messages. It must not
-//! know what they do.
+//! A session's life as its parts share it: its end, which is told once, and whether the broker takes messages. It must
+//! not know what they do.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,23 +49,30 @@ impl Shared {
     pub(crate) async fn fail(&self, error: &lapin::Error) {
         if is_refusal(error) {
             let mut waiting = self.waiting.subscribe();
-            let _ = timeout(TELL_LIMIT, waiting.wait_for(|number| *number == 0)).await;
+            tokio::select! {
+                _ = timeout(TELL_LIMIT, waiting.wait_for(|number| *number == 0)) => {}
+                _ = self.over() => {}
+            }
         }
         self.end(describe(error));
     }
 
-    /// For as long as the goodbye takes; the session ends with it. Until then nothing else ends it: consumers and
-    /// publisher notice that the connection closes, and what was handed to it before may not be on its way yet.
-    pub(crate) fn goodbye(&self) -> Goodbye<'_> {
-        self.closing.store(true, Ordering::Release);
-        Goodbye(self)
+    /// For as long as the goodbye takes; the session ends with it. Nothing else ends it from here on: consumers and
+    /// publisher notice that the connection closes, and what was handed to it before may not be on its way yet. None
+    /// where somebody says goodbye already.
+    pub(crate) fn goodbye(&self) -> Option<Goodbye<'_>> {
+        let first = !self.closing.swap(true, Ordering::AcqRel);
+        first.then_some(Goodbye(self))
     }
 
     /// Ends the session, unless it is being closed; the first reason stays.
     pub(crate) fn end(&self, why: String) {
-        if self.closing.load(Ordering::Acquire) {
-            return;
+        if !self.closing.load(Ordering::Acquire) {
+            self.finish(&why);
         }
+    }
+
+    fn finish(&self, why: &str) {
         let why = format!("{} ({why})", self.at);
         self.ended.send_if_modified(|ended| {
             let first = ended.is_none();
@@ -103,8 +110,7 @@ pub(crate) struct Goodbye<'a>(&'a Shared);
 
 impl Drop for Goodbye<'_> {
     fn drop(&mut self) {
-        self.0.closing.store(false, Ordering::Release);
-        self.0.end("it was closed".to_owned());
+        self.0.finish("it was closed");
     }
 }
 
