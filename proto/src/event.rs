@@ -38,7 +38,8 @@ pub struct Event {
     /// The state after.
     #[serde(default)]
     pub after: Value,
-    /// The agent's count of its events, rising for ever on one host.
+    /// The agent's count of its events, rising for as long as the host keeps its `state_dir`. It skips far ahead where the
+    /// state file was damaged and begun anew.
     #[serde(default)]
     pub seq: u64,
     /// The message that made this happen: a job, an event.

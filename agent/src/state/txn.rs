@@ -101,6 +101,8 @@ impl<'txn> Txn<'txn> {
             }
             Op::JobsLost(at_ms) => {
                 self.counters.jobs_lost_before_ms = *at_ms;
+                // Above all numbers of the file that is lost: nobody has had an event for each millisecond.
+                self.counters.event_seq = self.counters.event_seq.max(*at_ms);
                 Applied::Done
             }
             Op::Sweep => {

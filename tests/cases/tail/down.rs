@@ -88,13 +88,11 @@ async fn a_damaged_state_file_is_told_and_reading_begins_as_configured() -> Resu
     let state = host.agent()?.state_dir.join("state.redb");
     fs::write(&state, "nonsense")?;
     host.agent()?.start()?;
-    let begun = |events: &[Event]| {
-        let of = events
-            .iter()
-            .filter(|event| event.topic == "agent.log.begun");
-        of.count()
+    let told = |events: &[Event]| {
+        ["agent.state.damaged", "agent.log.begun"]
+            .map(|topic| events.iter().filter(|event| event.topic == topic).count())
     };
-    eventually_within("the new begin is told", LIMIT, async || {
+    eventually_within("the damage and the new begin are told", LIMIT, async || {
         let mut history = history(&host.broker)
             .await
             .map_err(|error| format!("{error:#}"))?;
@@ -102,7 +100,10 @@ async fn a_damaged_state_file_is_told_and_reading_begins_as_configured() -> Resu
             .pop_first()
             .map(|(_, events)| events.into_values().collect())
             .unwrap_or_default();
-        want(begun(&events), 2)
+        // Both sections began when there was no file, and do so again.
+        let twice = [&wanted[..], &wanted[..]].concat();
+        let found = (told(&events), numbers(&events, "log.all"));
+        want(found, ([1, 4], twice))
     })
     .await?;
     Ok(())

@@ -75,6 +75,11 @@ async fn usable(dir: &Path, what: &str) -> bool {
         "{what}"
     );
     if damaged {
+        let newest_before = 200;
+        assert!(
+            found.iter().all(|event| event.seq > newest_before),
+            "{what}: numbers are given twice"
+        );
         // What ran before is not known any more, so nothing of before is run.
         assert_eq!(
             state.begin_job(new_job(1)).await.unwrap(),
