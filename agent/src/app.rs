@@ -30,6 +30,7 @@ use crate::liveness::{self, Liveness};
 use crate::presence::PresenceSource;
 use crate::publish::{OutboxCounters, OutboxPublisher, Snapshots, Wire, open_session};
 use crate::report;
+use crate::stack::apart;
 use crate::state::{self, NewEvent, State, StateConfig};
 use crate::tick::Grid;
 
@@ -105,7 +106,7 @@ pub async fn run_and_tell(
     }
     let (work_stop, carry_stop) = (stop.child_token(), CancellationToken::new());
     let (hand_back, _incoming) = oneshot::channel();
-    let (work, carry) = agent.start(&work_stop, &carry_stop, hand_back);
+    let (work, carry) = apart(|| agent.start(&work_stop, &carry_stop, hand_back));
     _ = started.send(()); // whoever started the agent need not listen
 
     let (work, carry) = (work.run(), carry.run());

@@ -4,9 +4,7 @@ mod tail;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -15,6 +13,7 @@ use muster_proto::packed::Packed;
 
 use crate::collect::{self, Built, COLLECTORS, SampleTime};
 use crate::config::{Config, ConfigError, PATH_DEFAULT};
+use crate::stack::apart;
 
 pub use tail::{TailArgs, rules, test as tail_test};
 
@@ -86,9 +85,7 @@ impl Cli {
     /// # Errors
     /// As [`Config::load`].
     pub fn load(&self) -> Result<Config, ConfigError> {
-        // It takes a quarter of a megabyte of stack, which a thread gives back and the main one would hold for ever.
-        let loaded = thread::scope(|scope| scope.spawn(|| Config::load(self.path())).join());
-        loaded.unwrap_or_else(|panic| resume_unwind(panic))
+        apart(|| Config::load(self.path()))
     }
 
     /// Reads the config; the defaults where none was named and there is none.

@@ -16,6 +16,7 @@ mod liveness;
 mod presence;
 mod publish;
 mod report;
+mod stack;
 pub mod state;
 mod systemd;
 pub mod tail;
