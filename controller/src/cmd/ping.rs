@@ -239,6 +239,7 @@ impl Pinged {
                     )
                 }
                 (None, true) => "away".to_owned(),
+                (None, false) if host.state == HostState::Unknown => "no answer".to_owned(),
                 (None, false) => String::new(),
             };
             table.row([

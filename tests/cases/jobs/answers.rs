@@ -42,6 +42,13 @@ async fn three_agents_answer_a_ping_and_one_that_stands_still_is_named() -> Resu
     let job = pinged["rounds"][0]["job"].as_str().unwrap_or_default();
     let report = show(&fleet.muster, job).await?;
     assert_states(&report, &[("succeeded", 2), ("unknown", 1)]);
+    let table = fleet.muster.run(&["ping", "--wait", "1s"]).await?;
+    let mut lines = table.stdout.lines();
+    let told = lines.find(|line| line.starts_with(&fleet.agents[1].host));
+    assert!(
+        told.is_some_and(|line| line.ends_with("no answer")),
+        "{table:?}"
+    );
 
     fleet.agents[1].process()?.resume()?;
     let report = await_states(&fleet.muster, job, &[("succeeded", 3)]).await?;
