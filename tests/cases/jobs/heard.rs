@@ -249,8 +249,15 @@ async fn newest(desk: &Muster) -> Result<String> {
 async fn unanswered(broker: &Broker, fleet: &mut Fleet, arguments: &[&str]) -> Result<Process> {
     await_jobs(broker, &fleet.agents, 0).await?;
     fleet.agents[0].process()?.pause().await?;
+    // One whose connection outlives a long stop.
+    let desk = fleet.second_desk("patient")?;
+    let config = desk.home().join(".config/muster/config.toml");
+    let text = fs::read_to_string(&config)?;
+    anyhow::ensure!(text.contains("[broker]\n"), "{text}");
+    let slow = text.replace("[broker]\n", "[broker]\nheartbeat = \"2m\"\n");
+    fs::write(&config, slow)?;
     let arguments = [&["ping", "-o", "json"], arguments].concat();
-    let controller = fleet.muster.start("stopped", &arguments)?;
+    let controller = desk.start("stopped", &arguments)?;
     await_jobs(broker, &fleet.agents[..1], 1).await?;
     Ok(controller)
 }
@@ -288,7 +295,7 @@ async fn what_comes_behind_the_last_answer_reaches_the_ledger() -> Result<()> {
 #[tokio::test]
 async fn answers_that_came_while_the_controller_stood_still_count() -> Result<()> {
     let (broker, mut fleet) = fleet(3).await?;
-    let mut patience = Duration::from_secs(6);
+    let mut patience = Duration::from_secs(12);
     let mut controller = loop {
         let wait = format!("{}s", patience.as_secs());
         let began = Instant::now();
